@@ -1,0 +1,129 @@
+//! The stable codes of every error that a user can meet: one table, which also generates the documentation page.
+
+use std::fmt;
+
+/// A class of exit status; the numbers are part of the command-line contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Findings or drift.
+    Findings = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Something that must hold before does not.
+    Precondition = 3,
+    /// Something outside surus failed.
+    Outside = 4,
+    /// A bug in surus.
+    Bug = 70,
+}
+
+/// An error's stable code with what it means and what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    /// `SURUS-` plus a letter for the area and three digits.
+    pub id: &'static str,
+    pub exit: Exit,
+    /// One line: what went wrong.
+    pub title: &'static str,
+    /// What to run or change next.
+    pub next: &'static str,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident $id:literal $exit:ident $title:literal $next:literal)*) => {
+        $(#[doc = $title] pub const $name: Code = Code { id: $id, exit: Exit::$exit, title: $title, next: $next };)*
+        /// Every code, in the order of the documentation page.
+        pub const CODES: &[Code] = &[$($name),*];
+    };
+}
+
+codes! {
+    // C: connecting
+    CONNECT_STRING "SURUS-C001" Usage "the connection string is not valid" "Write postgresql://user@host:port/database or host=… user=… dbname=…; see `surus help connect`."
+    CONNECT_SERVICE "SURUS-C002" Usage "the service is not in the service file" "Check PGSERVICEFILE or ~/.pg_service.conf."
+    CONNECT_RESOLVE "SURUS-C003" Outside "the host name cannot be resolved" "Check the spelling and the resolver: getent hosts <name>."
+    CONNECT_REFUSED "SURUS-C004" Outside "nothing listens on that address and port" "Check port and listen_addresses; is the server running? pg_isready -h <host> -p <port>"
+    CONNECT_TIMEOUT "SURUS-C005" Outside "the server did not answer in time" "A firewall that drops packets looks like this; check the route, or raise connect_timeout."
+    CONNECT_SOCKET "SURUS-C006" Outside "the Unix socket is not there" "Check the directory (unix_socket_directories) and the port, or give host=localhost."
+    CONNECT_PASSWORD "SURUS-C007" Outside "the server refused the password" "Check ~/.pgpass (mode 0600) or PGPASSWORD for this host, port, database and user."
+    CONNECT_NO_PASSWORD "SURUS-C008" Usage "the server wants a password and none was given" "Put it into ~/.pgpass (mode 0600), PGPASSWORD or the service file."
+    CONNECT_HBA "SURUS-C009" Outside "pg_hba.conf has no entry that admits this connection" "Add an entry for this user, database, address and encryption, then SELECT pg_reload_conf()."
+    CONNECT_DATABASE "SURUS-C010" Outside "the database does not exist" "List them: psql -l"
+    CONNECT_ROLE "SURUS-C011" Outside "the role does not exist or may not log in" "Create it: CREATE ROLE surus LOGIN; GRANT pg_monitor TO surus;"
+    CONNECT_TLS "SURUS-C012" Outside "the TLS connection could not be made" "Check sslmode, sslrootcert and the server's certificate: openssl s_client -starttls postgres -connect <host>:<port>"
+    CONNECT_NO_TLS "SURUS-C013" Outside "the server does not offer TLS and sslmode asks for it" "Turn on ssl on the server, or lower sslmode if the network is trusted."
+    CONNECT_CERTIFICATE "SURUS-C014" Outside "the certificate cannot be trusted" "Check sslrootcert, the certificate's names and its dates."
+    CONNECT_CLIENT_CERT "SURUS-C015" Usage "the client certificate or key cannot be used" "Check sslcert and sslkey; the key must be readable by you alone (mode 0600)."
+    CONNECT_STARTING "SURUS-C016" Outside "the server is starting up, shutting down or recovering" "Wait, then try again; its log says how far it is."
+    CONNECT_TOO_MANY "SURUS-C017" Outside "the server has no connection slot left" "End idle sessions or use a superuser slot; `surus check` names who holds them once it is in."
+    CONNECT_NOT_POSTGRES "SURUS-C018" Outside "what answers there is not PostgreSQL" "Check the port; PostgreSQL's is usually 5432."
+    CONNECT_CLOSED "SURUS-C019" Outside "the server closed the connection" "Read the server's log for a crash or an administrator's command."
+    CONNECT_SESSION_ATTRS "SURUS-C020" Outside "no host has the wanted target_session_attrs" "Check which host is the primary: SELECT pg_is_in_recovery();"
+    CONNECT_AUTH_METHOD "SURUS-C021" Outside "the server asks for an authentication method that surus does not speak" "Use scram-sha-256, md5, cert, peer or trust for this role in pg_hba.conf."
+    CONNECT_CHANNEL_BINDING "SURUS-C022" Outside "channel binding was required and is not possible" "Use TLS with a certificate whose signature has a hash, and scram-sha-256; or channel_binding=prefer."
+    CONNECT_POOLER "SURUS-C023" Precondition "a connection pooler answers there, not PostgreSQL" "Give the server's own port; a pooler's answers are about somebody else's session."
+    CONNECT_VERSION "SURUS-C024" Precondition "this PostgreSQL is older than surus can check" "surus knows 13 to 18; upgrade the server."
+    CONNECT_OPTION "SURUS-C025" Usage "the connection option has a value that it cannot have" "See `surus help connect`."
+    CONNECT_OTHER "SURUS-C026" Outside "the server refused the connection" "Its message is above; the server's log may say more."
+    // Q: asking
+    QUERY_PRIVILEGE "SURUS-Q001" Outside "the role may not see this" "GRANT pg_monitor TO <role>;"
+    QUERY_LOCKED "SURUS-Q002" Outside "somebody holds a lock" "Find who: SELECT pid, query FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(<pid>));"
+    QUERY_TIMEOUT "SURUS-Q003" Outside "the query took longer than surus allows itself" "Try again when the server is less busy."
+    QUERY_FAILED "SURUS-Q004" Outside "the server answered with an error" "Its message is above."
+    QUERY_UNEXPECTED "SURUS-Q005" Bug "the server's answer has another shape than expected" "Please report it with the server's version."
+    // L: local servers
+    LOCAL_PROGRAMS "SURUS-L001" Precondition "PostgreSQL's programs were not found" "Install them: sudo apt-get install postgresql"
+    LOCAL_ROOT "SURUS-L002" Precondition "PostgreSQL refuses to run as root and no other user is there" "Create one: useradd --system postgres; or run surus as an ordinary user."
+    LOCAL_START "SURUS-L003" Outside "the local server did not start" "Its log's last lines are above."
+    LOCAL_DIRECTORY "SURUS-L004" Precondition "the directory cannot be used" "Choose another with --dir, or make room."
+    LOCAL_PROGRAM_FAILED "SURUS-L005" Outside "one of PostgreSQL's programs failed" "Its message is above."
+    // S: store
+    STORE_OPEN "SURUS-S001" Precondition "surus's own file cannot be opened" "Check the directory's owner and mode, or give another with --data-dir."
+    STORE_WRITE "SURUS-S002" Outside "surus's own file cannot be written" "Make room or mend the permissions; nothing was recorded."
+    STORE_DAMAGED "SURUS-S003" Outside "surus's own file is damaged" "Keep a copy; move it away and surus starts a new one. Proofs in it can be read with sqlite3."
+    STORE_CHAIN "SURUS-S004" Findings "the ledger's hash chain is broken" "Someone changed or removed an entry; `surus proof verify` names the first bad one."
+    STORE_VERSION "SURUS-S005" Precondition "surus's own file was written by a newer surus" "Use that version or newer."
+    STORE_NOT_FOUND "SURUS-S006" Usage "there is no such ledger entry" "List them: surus proof list"
+    // F: fixing
+    FIX_UNKNOWN_FINDING "SURUS-F001" Usage "no current finding has that id or key" "List them: surus check <DSN> --format json"
+    FIX_STEP_FAILED "SURUS-F002" Outside "a step failed; the later steps were not taken" "What was done is in the ledger: surus proof list; take it back with surus undo."
+    FIX_NOT_CONFIRMED "SURUS-F003" Precondition "nothing was changed because nobody confirmed it" "Add --yes to apply without a question."
+    FIX_NOTHING_TO_UNDO "SURUS-F004" Usage "that ledger entry is no change that can be taken back" "List the changes: surus proof list --kind change"
+    FIX_STILL_THERE "SURUS-F005" Findings "the plan was carried out and the finding is still there" "Run surus check again; a restart or some time may be needed."
+    FIX_STANDBY "SURUS-F006" Precondition "a standby cannot be changed" "Give the primary's address."
+    FIX_SURPRISE "SURUS-F007" Precondition "the server is no longer as the plan saw it" "Run surus fix again and read the new plan."
+    // G: configuration
+    CONFIG_READ "SURUS-G001" Usage "the configuration file cannot be read" "Check the path and its mode."
+    CONFIG_SYNTAX "SURUS-G002" Usage "the configuration file is not valid" "See the line above; `surus config explain` prints the reference."
+    CONFIG_TARGET "SURUS-G003" Usage "no target was given" "Give a connection string, or [[target]] in surus.toml."
+    // O: output
+    OUTPUT_WRITE "SURUS-O001" Outside "the report cannot be written" "Check the path, its directory's mode and the free space."
+    CHECK_UNKNOWN_ID "SURUS-O002" Usage "there is no such check" "List them: surus check list"
+    // X: ourselves
+    BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
+}
+
+/// The code with this id.
+pub fn find(id: &str) -> Option<&'static Code> {
+    CODES.iter().find(|code| code.id.eq_ignore_ascii_case(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_well_formed() {
+        let mut ids: Vec<_> = CODES.iter().map(|code| code.id).collect();
+        assert!(ids.iter().all(|id| id.len() == 10 && id.starts_with("SURUS-")));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), CODES.len());
+    }
+}
