@@ -3,13 +3,20 @@
 //! The only room that opens a connection to PostgreSQL, finds its programs, starts a local server, or knows that two
 //! majors differ. It must not know what a check, a proof or a report is, and it never prints.
 
+pub mod account;
 pub mod ask;
 pub mod connect;
+pub mod local;
+pub mod programs;
 pub mod quote;
 pub mod rows;
+pub mod server;
 pub mod session;
 
 pub use ask::{AskError, AskErrorKind};
 pub use connect::{ConnectError, Target};
+pub use local::LocalError;
+pub use programs::Programs;
 pub use rows::{Row, RowError, Rows};
+pub use server::LocalServer;
 pub use session::{Manners, Session};
