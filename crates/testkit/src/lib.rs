@@ -10,11 +10,15 @@
 //! [`Server::expect_log`] fails the test. `SURUS_TEST_KEEP=1` keeps the directories, `SURUS_PG_REQUIRE=15,18` turns a
 //! missing major into a failure, `SURUS_TEST_DIR` is where the directories are (default `/tmp/surus-test-<uid>`).
 
+pub mod certs;
+mod cluster;
 mod log;
 mod majors;
 mod run_dir;
 mod server;
 mod template;
 
+pub use certs::Certs;
+pub use cluster::Cluster;
 pub use majors::{each_major, majors, require_major};
 pub use server::{Builder, Server};

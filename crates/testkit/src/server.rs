@@ -1,6 +1,6 @@
 //! One private server for one test.
 
-use crate::{log, majors, run_dir::RunDir, template};
+use crate::{certs::Certs, log, majors, run_dir::RunDir, template};
 use std::{fs, future::Future, path::Path, sync::Mutex, thread, time::Duration};
 use surus_pg::{
     AskError, Manners, Programs, Rows, Session, Target,
@@ -8,7 +8,7 @@ use surus_pg::{
 };
 
 /// How long a server may take to start or be promoted on a busy machine.
-const START_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const START_WITHIN: Duration = Duration::from_secs(60);
 const LOG_TAIL_LINES: usize = 40;
 
 /// A running PostgreSQL that belongs to one test. Dropping it stops it, reads its log and removes its directory.
@@ -28,13 +28,15 @@ pub struct Builder {
     small: bool,
     hba: Vec<String>,
     loopback: bool,
+    /// Certificate, key and CA certificate, PEM.
+    tls: Option<[String; 3]>,
     options: InitOptions,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         let options = InitOptions { wal_segment_mib: 1, sync: false, ..InitOptions::default() };
-        Self { major: None, settings: Vec::new(), small: true, hba: Vec::new(), loopback: false, options }
+        Self { major: None, settings: Vec::new(), small: true, hba: Vec::new(), loopback: false, tls: None, options }
     }
 }
 
@@ -83,6 +85,13 @@ impl Builder {
         self
     }
 
+    /// TLS with these certificates, on 127.0.0.1; client certificates of the same CA are accepted.
+    #[must_use]
+    pub fn tls(mut self, certs: &Certs) -> Self {
+        self.tls = Some([certs.server_cert_pem(), certs.server_key_pem(), certs.root_pem()].map(str::to_owned));
+        self.tcp()
+    }
+
     /// A further argument for initdb.
     #[must_use]
     pub fn initdb_arg(mut self, argument: &str) -> Self {
@@ -117,10 +126,16 @@ impl Builder {
         if self.loopback {
             ok(local.listen_on_loopback());
         }
+        if let Some(pem) = &self.tls {
+            for (file, text) in ["server.crt", "server.key", "root.crt"].iter().zip(pem) {
+                ok(local.write_private(&local.data_dir().join(file), text));
+            }
+            ok(local.write_settings(&[("ssl", "on"), ("ssl_ca_file", "root.crt")]));
+        }
         ok(local.write_settings(&self.settings));
         ok(local.write_hba(&self.hba_text()));
         ok(local.start(START_WITHIN));
-        Server { local, run_dir, expected: Mutex::default() }
+        Server::around(local, run_dir)
     }
 
     fn hba_text(&self) -> String {
@@ -142,6 +157,10 @@ impl Server {
     /// A server to be described.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    pub(crate) fn around(local: LocalServer, run_dir: RunDir) -> Self {
+        Self { local, run_dir, expected: Mutex::default() }
     }
 
     /// The server control underneath: stop, restart, reload, promote, settings, paths.
@@ -295,6 +314,6 @@ fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
     thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn ok<T>(result: Result<T, surus_pg::LocalError>) -> T {
+pub(crate) fn ok<T>(result: Result<T, surus_pg::LocalError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }

@@ -1,6 +1,8 @@
 //! The harness itself: servers start, stop and go without leaving anything.
 
-use surus_testkit::{Server, each_major};
+use std::{process::Command, time::Duration};
+use surus_pg::server::Mode;
+use surus_testkit::{Certs, Cluster, Server, each_major};
 
 #[test]
 fn every_major_starts_answers_and_goes() {
@@ -8,4 +10,53 @@ fn every_major_starts_answers_and_goes() {
         let server = Server::builder().major(major).setting("wal_level", "logical").start();
         assert_eq!(server.value("SELECT current_setting('wal_level') AS v"), "logical");
     });
+}
+
+#[test]
+fn standbys_stream_and_one_is_promoted() {
+    let mut cluster = Cluster::with_standbys(2);
+    cluster.primary.sql("CREATE TABLE t AS SELECT 1 AS id");
+    cluster.wait_caught_up();
+    for standby in &cluster.standbys {
+        assert_eq!(standby.value("SELECT pg_is_in_recovery() AS v"), "t");
+        assert_eq!(standby.value("SELECT id AS v FROM t"), "1");
+    }
+    let streaming = "SELECT string_agg(application_name || ' ' || slot_name, ', ' ORDER BY slot_name) AS v \
+         FROM pg_stat_replication JOIN pg_replication_slots ON pid = active_pid";
+    assert_eq!(cluster.primary.value(streaming), "standby1 standby1, standby2 standby2");
+
+    cluster.primary.local_mut().stop(Mode::Fast).unwrap();
+    cluster.standbys[0].local().promote(Duration::from_secs(30)).unwrap();
+    cluster.standbys[0].sql("INSERT INTO t VALUES (2)");
+    assert_eq!(cluster.standbys[0].value("SELECT count(*) AS v FROM t"), "2");
+}
+
+#[test]
+fn tls_is_on_with_the_given_certificates() {
+    let certs = Certs::new();
+    let server = Server::builder().tls(&certs).hba("hostssl all all 127.0.0.1/32 cert").start();
+    assert_eq!(server.value("SELECT current_setting('ssl') AS v"), "on");
+    let client = certs.client("postgres");
+    // libpq judges: the harness must not depend on surus's own TLS being right.
+    let psql = |mode: &str, host: &str| {
+        let conninfo = format!(
+            "host={host} port={} user=postgres dbname=postgres sslmode={mode} sslrootcert={} sslcert={} sslkey={}",
+            server.local().port(),
+            certs.root_cert().display(),
+            client.cert.display(),
+            client.key.display(),
+        );
+        let programs = server.programs().with_client("psql").unwrap();
+        let mut psql = Command::new(programs.bin("psql").unwrap());
+        if let Some(libraries) = programs.library_path() {
+            psql.env("LD_LIBRARY_PATH", libraries);
+        }
+        psql.arg(conninfo).args(["-AtXc", "SELECT ssl, client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"]);
+        let output = psql.output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(psql("verify-full", "localhost").0, "t|/CN=postgres\n");
+    server.expect_log("no pg_hba.conf entry");
+    let (_, refused) = psql("disable", "127.0.0.1");
+    assert!(refused.contains("no pg_hba.conf entry"), "{refused}");
 }
