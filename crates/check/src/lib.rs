@@ -1,1 +1,16 @@
+//! Checks: rules that inspect a target and return findings; and what follows from them.
+//!
+//! A check decides by a pure function over what was looked at; the runner looks. This room must not know how a
+//! connection is made (that is `pg`), how proofs are kept (that is `store`), and it never prints.
 
+pub mod catalogue;
+pub mod options;
+pub mod readiness;
+pub mod report;
+pub mod rule;
+pub mod run;
+pub mod scene;
+pub mod verdict;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -6,17 +6,22 @@
 pub mod account;
 pub mod ask;
 pub mod connect;
+pub mod facts;
+pub mod hba;
+pub mod host;
 pub mod local;
 pub mod programs;
 pub mod quote;
 pub mod rows;
 pub mod server;
 pub mod session;
+pub mod settings;
 
 pub use ask::{AskError, AskErrorKind};
 pub use connect::{ConnectError, Target};
+pub use facts::{Facts, FactsError};
 pub use local::LocalError;
 pub use programs::Programs;
 pub use rows::{Row, RowError, Rows};
 pub use server::LocalServer;
-pub use session::{Manners, Session};
+pub use session::{Asked, Manners, Session};

@@ -1,8 +1,8 @@
 //! An open session with good manners, and the queries asked in it.
 
 use crate::{ask::AskError, rows::Rows};
-use std::time::Duration;
-use surus_core::version::Version;
+use std::{sync::Mutex, time::Duration};
+use surus_core::{clock::Stopwatch, version::Version};
 use tokio_postgres::SimpleQueryMessage;
 
 /// How a session behaves on the server: the limits of a good guest.
@@ -54,9 +54,21 @@ impl Manners {
     }
 }
 
+/// A query that was asked, for those who want to show what surus did on their server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    pub sql: String,
+    pub duration_ms: f64,
+    pub rows: usize,
+    /// Size of the answer's values, in bytes of text.
+    pub bytes: u64,
+}
+
 /// An open session with one database of one instance.
 #[derive(Debug)]
 pub struct Session {
+    /// Every query asked since the last [`Session::take_asked`].
+    asked: Mutex<Vec<Asked>>,
     client: tokio_postgres::Client,
     version: Version,
     encrypted: bool,
@@ -70,7 +82,7 @@ impl Session {
         encrypted: bool,
         backend_pid: Option<u32>,
     ) -> Self {
-        Self { client, version, encrypted, backend_pid }
+        Self { asked: Mutex::default(), client, version, encrypted, backend_pid }
     }
 
     /// The server's version.
@@ -98,6 +110,20 @@ impl Session {
     /// # Errors
     /// Whatever the server refuses, classified; a broken connection is [`crate::AskErrorKind::Closed`].
     pub async fn ask(&self, sql: &str) -> Result<Rows, AskError> {
+        let watch = Stopwatch::start();
+        let answer = self.answer(sql).await;
+        let (rows, bytes) = answer.as_ref().map_or((0, 0), |rows| (rows.len(), rows.bytes()));
+        let asked = Asked { sql: sql.to_owned(), duration_ms: watch.elapsed_ms(), rows, bytes };
+        self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(asked);
+        answer
+    }
+
+    /// What was asked since the last call, in order.
+    pub fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    async fn answer(&self, sql: &str) -> Result<Rows, AskError> {
         let mut columns = Vec::new();
         let mut values = Vec::new();
         for message in self.client.simple_query(sql).await? {

@@ -1,0 +1,69 @@
+//! The table of all checks. A check is a file `catalogue/<group>/<name>.rs` with a `CHECK` in it, and its name here.
+
+use crate::rule::Check;
+
+macro_rules! catalogue {
+    ($($group:ident { $($name:ident),* $(,)? })*) => {
+        $(pub mod $group { $(pub mod $name;)* })*
+
+        /// Every check, in the order of this table.
+        pub static CHECKS: &[&Check] = &[$($(&$group::$name::CHECK),*),*];
+    };
+}
+
+catalogue! {
+    // Connectivity and limits
+    conn {
+        saturation,
+    }
+
+    // Memory and configuration
+    cfg {
+        durability_off,
+    }
+
+    // Tables and schema
+    tbl {
+        no_pk,
+    }
+}
+
+/// The check with this id.
+pub fn find(id: &str) -> Option<&'static Check> {
+    CHECKS.iter().find(|check| check.id == id).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::Look;
+    use surus_core::version::{NEWEST_MAJOR, OLDEST_MAJOR};
+
+    #[test]
+    fn ids_are_unique_and_every_page_is_written() {
+        let mut seen = std::collections::BTreeSet::new();
+        for check in CHECKS {
+            assert!(seen.insert(check.id), "{} is there twice", check.id);
+            assert!(check.id.split('.').count() == 2, "{}", check.id);
+            for text in [check.title, check.inspects, check.why, check.remedy, check.source] {
+                assert!(!text.trim().is_empty(), "{} has an empty text", check.id);
+            }
+        }
+    }
+
+    #[test]
+    fn every_query_has_a_text_for_every_major_it_needs() {
+        for check in CHECKS {
+            let oldest = check
+                .needs
+                .iter()
+                .filter_map(|need| if let crate::rule::Need::Major(major) = need { Some(*major) } else { None });
+            let oldest = oldest.max().unwrap_or(OLDEST_MAJOR);
+            if matches!(check.look, Look::Query(..)) {
+                for major in oldest..=NEWEST_MAJOR {
+                    assert!(check.sql(major).is_some(), "{} has no query for {major}", check.id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a check is: one static value per file of the catalogue.
+
+use crate::{scene::Scene, verdict::Judged};
+use std::{future::Future, pin::Pin};
+use surus_core::finding::Severity;
+use surus_pg::{Rows, Session, Target};
+
+/// What a check is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The instance: it is looked at once, from whichever database surus is connected to.
+    Instance,
+    /// A database: it is looked at in every database that the role may connect to.
+    Database,
+}
+
+/// On which side of replication a check means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunsOn {
+    Any,
+    Primary,
+    Standby,
+}
+
+/// What a check must have before it may look. The first one missing makes it *unknown*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// See all sessions and statistics: pg_read_all_stats, which pg_monitor includes.
+    Stats,
+    /// See all settings: pg_read_all_settings, which pg_monitor includes.
+    Settings,
+    /// Call the pg_ls_* functions: pg_monitor.
+    Monitor,
+    /// See the statistics of every table in pg_stats: pg_read_all_data (14 and newer) or superuser.
+    ReadAllData,
+    /// See the rules of pg_hba.conf.
+    Hba,
+    /// See pg_authid and other catalogs that only a superuser reads.
+    Superuser,
+    /// surus runs on the server's host.
+    Host,
+    /// The extension is installed in the database that is looked at.
+    Extension(&'static str),
+    /// This major or newer.
+    Major(u16),
+}
+
+/// A query for a range of majors, both ends included.
+#[derive(Debug, Clone, Copy)]
+pub struct Sql {
+    pub from: u16,
+    pub to: u16,
+    pub text: &'static str,
+}
+
+impl Sql {
+    /// The same text for every major.
+    pub const fn all(text: &'static str) -> Self {
+        Self { from: 0, to: u16::MAX, text }
+    }
+
+    /// For this major and newer.
+    pub const fn since(from: u16, text: &'static str) -> Self {
+        Self { from, to: u16::MAX, text }
+    }
+
+    /// For this major and older.
+    pub const fn until(to: u16, text: &'static str) -> Self {
+        Self { from: 0, to, text }
+    }
+}
+
+/// The future of a look that is more than one query.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = Judged> + Send + 'a>>;
+
+/// How a check looks.
+pub enum Look {
+    /// Not at all: it judges the facts that are gathered anyway (settings, rules, role, host).
+    Facts(fn(&Scene<'_>) -> Judged),
+    /// With one query; the first text whose range holds the server's major is asked.
+    Query(&'static [Sql], fn(&Scene<'_>, &Rows) -> Judged),
+    /// By something that one query cannot do: several queries, a connection attempt, files of the host.
+    Custom(for<'a> fn(&'a Scene<'a>, Access<'a>) -> Looking<'a>),
+    /// It needs what this version of surus does not have yet; the function says what. Always *unknown*.
+    Later(fn() -> surus_core::finding::Reason),
+}
+
+/// What a custom look may use.
+#[derive(Clone, Copy)]
+pub struct Access<'a> {
+    /// The open session.
+    pub session: &'a Session,
+    /// Where further sessions can be opened: at most one at a time, closed before the look ends.
+    pub target: &'a Target,
+}
+
+/// A limit with its two levels.
+#[derive(Debug, Clone, Copy)]
+pub struct Threshold {
+    /// Its name in the configuration: `[check.thresholds."conn.saturation"] used = { warn = 75, crit = 90 }`.
+    pub name: &'static str,
+    /// The unit of both levels: `%`, `s`, `bytes`, `transactions` …
+    pub unit: &'static str,
+    pub warn: Option<f64>,
+    pub crit: Option<f64>,
+    /// Whether large or small values are bad.
+    pub bad: Bad,
+}
+
+/// Which direction is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bad {
+    Above,
+    Below,
+}
+
+impl Threshold {
+    /// Values at or above the levels are bad.
+    pub const fn above(name: &'static str, unit: &'static str, warn: f64, crit: f64) -> Self {
+        Self { name, unit, warn: Some(warn), crit: Some(crit), bad: Bad::Above }
+    }
+
+    /// Values at or below the levels are bad.
+    pub const fn below(name: &'static str, unit: &'static str, warn: f64, crit: f64) -> Self {
+        Self { name, unit, warn: Some(warn), crit: Some(crit), bad: Bad::Below }
+    }
+
+    /// Only a warning level.
+    pub const fn warn_above(name: &'static str, unit: &'static str, warn: f64) -> Self {
+        Self { name, unit, warn: Some(warn), crit: None, bad: Bad::Above }
+    }
+
+    /// Only a warning level, small values are bad.
+    pub const fn warn_below(name: &'static str, unit: &'static str, warn: f64) -> Self {
+        Self { name, unit, warn: Some(warn), crit: None, bad: Bad::Below }
+    }
+
+    /// How bad `value` is.
+    pub fn grade(&self, value: f64) -> Option<Severity> {
+        let reached = |level: Option<f64>| {
+            level.is_some_and(|level| if self.bad == Bad::Above { value >= level } else { value <= level })
+        };
+        if reached(self.crit) {
+            Some(Severity::Crit)
+        } else if reached(self.warn) {
+            Some(Severity::Warn)
+        } else {
+            None
+        }
+    }
+}
+
+/// A rule that inspects a target and returns findings. One static value per file; the file's path is its id.
+pub struct Check {
+    /// `group.name`; stable, because people suppress findings by it.
+    pub id: &'static str,
+    /// What a violation is, in one line.
+    pub title: &'static str,
+    /// What is looked at: views, settings, files.
+    pub inspects: &'static str,
+    /// Why it matters, in plain words for someone who has never met it.
+    pub why: &'static str,
+    /// What to do about a finding, in plain words.
+    pub remedy: &'static str,
+    /// Where rule and thresholds come from.
+    pub source: &'static str,
+    pub scope: Scope,
+    pub runs_on: RunsOn,
+    pub needs: &'static [Need],
+    pub thresholds: &'static [Threshold],
+    pub look: Look,
+}
+
+impl Check {
+    /// The group: the part of the id before the dot.
+    pub fn group(&self) -> &'static str {
+        self.id.split('.').next().unwrap_or(self.id)
+    }
+
+    /// The query for a major, when the check asks one.
+    pub fn sql(&self, major: u16) -> Option<&'static str> {
+        match &self.look {
+            Look::Query(texts, _) => texts.iter().find(|sql| (sql.from..=sql.to).contains(&major)).map(|sql| sql.text),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_grade_both_directions() {
+        let used = Threshold::above("used", "%", 75.0, 90.0);
+        assert_eq!([74.9, 75.0, 90.0].map(|v| used.grade(v)), [None, Some(Severity::Warn), Some(Severity::Crit)]);
+        let left = Threshold::below("left", "d", 30.0, 7.0);
+        assert_eq!([31.0, 30.0, 7.0].map(|v| left.grade(v)), [None, Some(Severity::Warn), Some(Severity::Crit)]);
+        assert_eq!(Threshold::warn_above("n", "", 1.0).grade(1e9), Some(Severity::Warn));
+    }
+}

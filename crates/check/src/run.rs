@@ -1,0 +1,135 @@
+//! Running checks: connect, gather facts, look, judge. One target that fails never hides the others.
+
+mod gate;
+mod outcome;
+mod target;
+
+use crate::{
+    options::Options,
+    readiness,
+    report::{Report, TargetError, TargetReport},
+};
+use futures_util::{StreamExt, stream};
+use surus_core::{
+    clock::{self, Deadline, Stopwatch},
+    code,
+    finding::{Finding, Reason},
+    monitor::Monitor,
+};
+use surus_pg::{ConnectError, Facts, Manners, Session, Target};
+
+/// A target as it was given.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// How it is named in the report.
+    pub name: String,
+    /// Its connection string, understood or not.
+    pub target: Result<Target, ConnectError>,
+}
+
+/// A target that could be reached.
+struct Reached {
+    name: String,
+    target: Target,
+    session: Session,
+    facts: Facts,
+    connect_ms: f64,
+}
+
+/// Looks at every target, `options.parallel_targets` at a time.
+pub async fn run(given: Vec<Given>, options: &Options, monitor: &dyn Monitor) -> Report {
+    let started_at = clock::now();
+    let watch = Stopwatch::start();
+    let deadline = Deadline::after(options.time_limit);
+    let width = options.parallel_targets.max(1);
+    let total = given.len() as u64;
+    monitor.begin("connecting", Some(total));
+    let reached: Vec<_> = stream::iter(given).map(|one| reach(one, options)).buffered(width).collect().await;
+    monitor.end("connecting", "");
+    let known: Vec<(String, Facts)> =
+        reached.iter().filter_map(|one| one.as_ref().ok()).map(|one| (one.name.clone(), one.facts.clone())).collect();
+    monitor.begin("checking", Some(total));
+    let look = async |(at, one): (usize, Result<Reached, Box<TargetReport>>)| {
+        let report = match one {
+            Ok(reached) => target::look(reached, &known, options, deadline).await,
+            Err(report) => *report,
+        };
+        monitor.advance("checking", at as u64 + 1);
+        report
+    };
+    let targets = stream::iter(reached.into_iter().enumerate()).map(look).buffered(width).collect().await;
+    monitor.end("checking", "");
+    Report { surus: env!("CARGO_PKG_VERSION"), started_at, duration_ms: watch.elapsed_ms(), targets }
+}
+
+async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetReport>> {
+    let name = given.name;
+    let target = given.target.map_err(|error| Box::new(unreachable(&name, &error)))?;
+    let watch = Stopwatch::start();
+    let session = target.connect(&manners()).await.map_err(|error| Box::new(unreachable(&name, &error)))?;
+    let connect_ms = watch.elapsed_ms();
+    if !session.version().is_supported() {
+        let error = ConnectError {
+            code: code::CONNECT_VERSION,
+            message: format!("{name} runs PostgreSQL {}; nothing was checked", session.version()),
+        };
+        return Err(Box::new(unreachable(&name, &error)));
+    }
+    let gathered = tokio::time::timeout(options.time_limit, Facts::gather(&session)).await;
+    let facts = match gathered {
+        Ok(Ok(facts)) => facts,
+        Ok(Err(error)) => {
+            let code = match &error {
+                surus_pg::FactsError::Ask(ask) => ask.code(),
+                surus_pg::FactsError::Row(_) => code::QUERY_UNEXPECTED,
+            };
+            return Err(Box::new(unreachable(&name, &ConnectError { code, message: error.to_string() })));
+        }
+        Err(_) => {
+            let error = ConnectError {
+                code: code::CONNECT_TIMEOUT,
+                message: format!("{name} did not answer the first queries"),
+            };
+            return Err(Box::new(unreachable(&name, &error)));
+        }
+    };
+    Ok(Reached { name, target, session, facts, connect_ms })
+}
+
+/// The manners of every session that checks use.
+fn manners() -> Manners {
+    Manners { application_name: "surus check".into(), ..Manners::looking() }
+}
+
+/// The report of a target that could not be looked at: one critical finding, everything else unknown.
+fn unreachable(name: &str, error: &ConnectError) -> TargetReport {
+    let id = "conn.reachable";
+    let mut finding = Finding::crit("", error.code.title)
+        .detail(format!("{} Nothing else could be checked. {}", error.message, error.code.next))
+        .saw("error", error.message.as_str())
+        .saw("code", error.code.id);
+    (finding.id, finding.key) = (id.to_owned(), id.to_owned());
+    let why = Reason::Unreachable(error.message.clone());
+    let others = crate::catalogue::CHECKS.iter().filter(|check| check.id != id);
+    TargetReport {
+        name: name.to_owned(),
+        version: None,
+        role: None,
+        cluster: None,
+        error: Some(TargetError {
+            code: error.code.id,
+            message: error.message.clone(),
+            next: error.code.next,
+            exit: error.code.exit as i32,
+        }),
+        readiness: readiness::unknown("the target could not be reached"),
+        findings: vec![finding],
+        unknown: others.map(|check| outcome::unknown(check, String::new(), Vec::new(), why.clone())).collect(),
+        ok: Vec::new(),
+        not_applicable: Vec::new(),
+        suppressed: Vec::new(),
+        queries: Vec::new(),
+        proofs: Vec::new(),
+        standing: None,
+    }
+}

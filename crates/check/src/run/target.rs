@@ -1,0 +1,266 @@
+//! One target: its checks, over at most two connections.
+
+use super::{
+    Reached, gate, manners,
+    outcome::{Outcomes, Settled},
+};
+use crate::{
+    catalogue,
+    options::{Options, Thresholds},
+    readiness,
+    report::{Query, TargetReport},
+    rule::{Access, Check, Look, RunsOn, Scope},
+    scene::Scene,
+    verdict::{Judged, Trouble, Verdict},
+};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use surus_core::{clock::Deadline, finding::Reason};
+use surus_pg::{Facts, Manners, Session, Target};
+
+/// What the two workers of a target share.
+struct Work<'a> {
+    target: &'a Target,
+    facts: &'a Facts,
+    siblings: Vec<(String, Facts)>,
+    options: &'a Options,
+    thresholds: Thresholds,
+    deadline: Deadline,
+    outcomes: Mutex<Outcomes>,
+    queries: Mutex<Vec<Query>>,
+    /// Database checks of the database that the first session is connected to; both workers take from it.
+    own: Mutex<VecDeque<&'static Check>>,
+}
+
+/// A database as a check meets it.
+struct Place<'a> {
+    session: &'a Session,
+    database: Option<&'a str>,
+    extensions: &'a BTreeSet<String>,
+}
+
+pub(super) async fn look(
+    reached: Reached,
+    known: &[(String, Facts)],
+    options: &Options,
+    deadline: Deadline,
+) -> TargetReport {
+    let Reached { name, target, session, facts, connect_ms: _ } = reached;
+    let same_cluster = |other: &&(String, Facts)| {
+        other.0 != name && other.1.system_identifier.is_some() && other.1.system_identifier == facts.system_identifier
+    };
+    let work = Work {
+        target: &target,
+        facts: &facts,
+        siblings: known.iter().filter(same_cluster).cloned().collect(),
+        options,
+        thresholds: Thresholds::new(options.config.thresholds.clone()),
+        deadline,
+        outcomes: Mutex::default(),
+        queries: Mutex::default(),
+        own: Mutex::default(),
+    };
+    work.record("facts", None, &session);
+    let databases = work.all_checks(&session).await;
+    let Settled { findings, unknown, ok, not_applicable, suppressed } =
+        locked(&work.outcomes, std::mem::take).settle(&options.config);
+    let mut report = TargetReport {
+        name,
+        version: Some(facts.version.to_string()),
+        role: Some(facts.replication_role()),
+        cluster: facts.system_identifier.clone(),
+        error: None,
+        readiness: readiness::unknown("not assessed"),
+        findings,
+        unknown,
+        ok,
+        not_applicable,
+        suppressed,
+        queries: locked(&work.queries, std::mem::take),
+        proofs: Vec::new(),
+        standing: None,
+    };
+    let _ = databases;
+    report.readiness = readiness::assess(&report, &[]);
+    report
+}
+
+fn locked<T, R>(slot: &Mutex<T>, with: impl FnOnce(&mut T) -> R) -> R {
+    let mut guard: MutexGuard<'_, T> = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    with(&mut guard)
+}
+
+impl Work<'_> {
+    /// Runs everything; returns the databases that were looked at.
+    async fn all_checks(&self, session: &Session) -> Vec<String> {
+        let mut instance = Vec::new();
+        let mut database = VecDeque::new();
+        for check in catalogue::CHECKS.iter().filter(|check| self.options.selects(check)) {
+            if let Some(why) = self.elsewhere(check) {
+                self.add(check, None, Ok(Verdict::not_applicable(why)));
+                continue;
+            }
+            match check.scope {
+                Scope::Instance => instance.push(*check),
+                Scope::Database => database.push_back(*check),
+            }
+        }
+        // Custom looks may open a session of their own, so they come before the second worker has one.
+        instance.sort_by_key(|check| !matches!(check.look, Look::Custom(_)));
+        let customs = instance.iter().filter(|check| matches!(check.look, Look::Custom(_))).count();
+        let extensions = self.extensions(session).await;
+        let place = Place { session, database: None, extensions: &extensions };
+        for check in &instance[..customs] {
+            self.one(check, &place).await;
+        }
+        let (mine, others) = self.databases();
+        let checks: Vec<_> = database.iter().copied().collect();
+        if mine {
+            locked(&self.own, |own| *own = database);
+        }
+        let first = async {
+            for check in &instance[customs..] {
+                self.one(check, &place).await;
+            }
+            self.take_own(session, &extensions).await;
+        };
+        let second = async {
+            for name in &others {
+                self.other_database(name, &checks).await;
+            }
+            // A long list is worth a second session; a short one is not.
+            if locked(&self.own, |own| own.len()) > 8
+                && let Ok(helper) = self.target.connect(&manners()).await
+            {
+                self.take_own(&helper, &extensions).await;
+            }
+        };
+        futures_util::future::join(first, second).await;
+        others.into_iter().chain(mine.then(|| self.facts.database.clone())).collect()
+    }
+
+    /// Takes checks of the own database until none is left.
+    async fn take_own(&self, session: &Session, extensions: &BTreeSet<String>) {
+        let place = Place { session, database: Some(&self.facts.database), extensions };
+        while let Some(check) = locked(&self.own, VecDeque::pop_front) {
+            self.one(check, &place).await;
+        }
+    }
+
+    async fn other_database(&self, name: &str, checks: &[&'static Check]) {
+        let target = self.target.with_database(name);
+        match target.connect(&manners()).await {
+            Ok(session) => {
+                let extensions = self.extensions(&session).await;
+                let place = Place { session: &session, database: Some(name), extensions: &extensions };
+                for check in checks {
+                    self.one(check, &place).await;
+                }
+            }
+            Err(error) => {
+                for check in checks {
+                    self.add(check, Some(name), Ok(Verdict::unknown(Reason::Unreachable(error.message.clone()))));
+                }
+            }
+        }
+    }
+
+    /// The databases to look into: is the session's own among them, and which others. Those that cannot be entered
+    /// are reported as unknown.
+    fn databases(&self) -> (bool, Vec<String>) {
+        let wanted =
+            |name: &str| self.options.databases.is_empty() || self.options.databases.iter().any(|one| one == name);
+        let mut others = Vec::new();
+        for database in self.facts.databases.iter().filter(|db| !db.is_template && wanted(&db.name)) {
+            let why = match (database.allows_connections, database.may_connect) {
+                _ if database.name == self.facts.database => continue,
+                (true, true) => {
+                    others.push(database.name.clone());
+                    continue;
+                }
+                (false, _) => Reason::Unreachable("the database does not allow connections (datallowconn)".into()),
+                (true, false) => {
+                    Reason::Privilege(format!("the role {} has no CONNECT privilege", self.facts.role.name))
+                }
+            };
+            let selected =
+                catalogue::CHECKS.iter().filter(|check| check.scope == Scope::Database && self.options.selects(check));
+            for check in selected.filter(|check| self.elsewhere(check).is_none()) {
+                self.add(check, Some(&database.name), Ok(Verdict::unknown(why.clone())));
+            }
+        }
+        (wanted(&self.facts.database), others)
+    }
+
+    /// Why the check means nothing on this side of replication.
+    fn elsewhere(&self, check: &Check) -> Option<&'static str> {
+        match (check.runs_on, self.facts.in_recovery) {
+            (RunsOn::Primary, true) => Some("this is a standby; the primary is asked"),
+            (RunsOn::Standby, false) => Some("this is a primary; a standby is asked"),
+            _ => None,
+        }
+    }
+
+    async fn extensions(&self, session: &Session) -> BTreeSet<String> {
+        let rows = session.ask("SELECT extname FROM pg_extension").await;
+        self.record("facts", None, session);
+        rows.map(|rows| rows.iter().filter_map(|row| row.text("extname").ok()).collect()).unwrap_or_default()
+    }
+
+    /// One check at one place.
+    async fn one(&self, check: &'static Check, place: &Place<'_>) {
+        let scene = Scene {
+            check,
+            facts: self.facts,
+            siblings: &self.siblings,
+            database: place.database,
+            thresholds: &self.thresholds,
+            declared: &self.options.config.declared,
+        };
+        let judged = match gate::missing(check, self.facts, place.extensions) {
+            Some(reason) => Ok(Verdict::unknown(reason)),
+            None if self.deadline.passed() => Ok(Verdict::unknown(Reason::Timeout("the run's time was up".into()))),
+            None => match tokio::time::timeout(self.deadline.remaining(), self.judge(check, &scene, place)).await {
+                Ok(judged) => judged,
+                Err(_) => Ok(Verdict::unknown(Reason::Timeout("the run's time was up".into()))),
+            },
+        };
+        self.record(check.id, place.database, place.session);
+        self.add(check, place.database, judged);
+    }
+
+    async fn judge(&self, check: &'static Check, scene: &Scene<'_>, place: &Place<'_>) -> Judged {
+        match &check.look {
+            Look::Facts(judge) => judge(scene),
+            Look::Later(reason) => Ok(Verdict::unknown(reason())),
+            Look::Custom(look) => look(scene, Access { session: place.session, target: self.target }).await,
+            Look::Query(_, judge) => {
+                // An unknown newer major is asked as the newest known one.
+                let major = self.facts.version.major().min(surus_core::version::NEWEST_MAJOR);
+                let Some(sql) = check.sql(major) else {
+                    let text = format!("PostgreSQL {} does not show it", self.facts.version);
+                    return Err(Trouble::Unknown(Reason::Version(text)));
+                };
+                judge(scene, &place.session.ask(sql).await?)
+            }
+        }
+    }
+
+    fn add(&self, check: &'static Check, database: Option<&str>, judged: Judged) {
+        locked(&self.outcomes, |outcomes| outcomes.add(check, database, judged));
+    }
+
+    fn record(&self, id: &'static str, database: Option<&str>, session: &Session) {
+        let asked = session.take_asked().into_iter().map(|asked| Query {
+            id,
+            database: database.map(str::to_owned),
+            sql: asked.sql,
+            duration_ms: asked.duration_ms,
+            rows: asked.rows,
+            bytes: asked.bytes,
+        });
+        locked(&self.queries, |queries| queries.extend(asked));
+    }
+}
