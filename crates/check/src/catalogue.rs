@@ -6,25 +6,103 @@ macro_rules! catalogue {
     ($($group:ident { $($name:ident),* $(,)? })*) => {
         $(pub mod $group { $(pub mod $name;)* })*
 
-        /// Every check, in the order of this table.
-        pub static CHECKS: &[&Check] = &[$($(&$group::$name::CHECK),*),*];
+        /// Every check, in the order of this table: what loses data first, since findings of one severity are shown in it.
+        pub static CHECKS: &[&Check] = &[$($(&$group::$name::CHECK,)*)*];
     };
 }
 
 catalogue! {
-    // Connectivity and limits
+    // Backups
+    bkp {
+    }
+
+    // Durability, memory and configuration
+    cfg {
+        durability_off,
+    }
+
+    // Replication and slots
+    repl {
+    }
+    slot {
+    }
+    lrepl {
+    }
+
+    // Vacuum, bloat, freeze
+    vac {
+    }
+    bloat {
+    }
+    vm {
+    }
+    hot {
+    }
+
+    // Connections and the server itself
     conn {
         saturation,
     }
+    srv {
+    }
 
-    // Memory and configuration
-    cfg {
-        durability_off,
+    // Security
+    sec {
+    }
+
+    // WAL and checkpoints
+    wal {
+    }
+    ckpt {
+    }
+    bgw {
+    }
+
+    // Locks and waits
+    lock {
+    }
+    wait {
+    }
+
+    // Indexes
+    idx {
     }
 
     // Tables and schema
     tbl {
         no_pk,
+    }
+    seq {
+    }
+    pk {
+    }
+    fk {
+    }
+    con {
+    }
+    trg {
+    }
+    part {
+    }
+    r#type {
+    }
+    up {
+    }
+    lo {
+    }
+    name {
+    }
+
+    // Queries
+    q {
+    }
+
+    // Logs, host and pooler
+    log {
+    }
+    host {
+    }
+    pool {
     }
 }
 

@@ -33,7 +33,6 @@ struct Reached {
     target: Target,
     session: Session,
     facts: Facts,
-    connect_ms: f64,
 }
 
 /// Looks at every target, `options.parallel_targets` at a time.
@@ -77,7 +76,7 @@ async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetRep
     }
     let gathered = tokio::time::timeout(options.time_limit, Facts::gather(&session)).await;
     let facts = match gathered {
-        Ok(Ok(facts)) => facts,
+        Ok(Ok(facts)) => Facts { connect_ms, ..facts },
         Ok(Err(error)) => {
             let code = match &error {
                 surus_pg::FactsError::Ask(ask) => ask.code(),
@@ -93,7 +92,7 @@ async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetRep
             return Err(Box::new(unreachable(&name, &error)));
         }
     };
-    Ok(Reached { name, target, session, facts, connect_ms })
+    Ok(Reached { name, target, session, facts })
 }
 
 /// The manners of every session that checks use.

@@ -75,6 +75,8 @@ pub struct Facts {
     /// A standby, or a server still in recovery?
     pub in_recovery: bool,
     pub timeline: Option<u32>,
+    /// How long it took to connect, in milliseconds; the caller measures it.
+    pub connect_ms: f64,
     /// Seconds since the postmaster started.
     pub uptime_s: f64,
     pub role: RoleFacts,
@@ -134,6 +136,7 @@ impl Facts {
         };
         Ok(Self {
             version,
+            connect_ms: 0.0,
             database: row.text("database")?,
             system_identifier: control.and_then(|row| row.opt_str("system_identifier").ok()?.map(str::to_owned)),
             in_recovery: row.bool("in_recovery")?,

@@ -18,7 +18,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use surus_core::{clock::Deadline, finding::Reason};
-use surus_pg::{Facts, Manners, Session, Target};
+use surus_pg::{Facts, Session, Target};
 
 /// What the two workers of a target share.
 struct Work<'a> {
@@ -47,7 +47,7 @@ pub(super) async fn look(
     options: &Options,
     deadline: Deadline,
 ) -> TargetReport {
-    let Reached { name, target, session, facts, connect_ms: _ } = reached;
+    let Reached { name, target, session, facts } = reached;
     let same_cluster = |other: &&(String, Facts)| {
         other.0 != name && other.1.system_identifier.is_some() && other.1.system_identifier == facts.system_identifier
     };

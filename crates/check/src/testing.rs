@@ -1,0 +1,209 @@
+//! What the tests of the catalogue share: a stage to seed trouble on, and two clusters on which every check is run
+//! once per major.
+//!
+//! Every check has three tests. *Seeded*: trouble is made and must be found, with its key and fix. *Clean*: a
+//! well-kept cluster gives no finding. *Unprivileged*: a role with LOGIN and nothing else gives unknown, never ok;
+//! a check whose catalogs everybody may read must see the same as a superuser.
+
+use crate::{
+    options::Options,
+    report::TargetReport,
+    rule::{Check, Look, Need},
+    run::{self, Given},
+};
+use std::{collections::BTreeMap, sync::OnceLock};
+use surus_core::finding::Finding;
+use surus_core::monitor::Silent;
+use surus_pg::{Manners, Session, Target};
+use surus_testkit::{Builder, Server};
+
+/// Generates the clean and the unprivileged test of a check.
+macro_rules! check_tests {
+    ($check:expr) => {
+        #[test]
+        fn a_well_kept_cluster_is_quiet() {
+            crate::testing::clean(&$check);
+        }
+
+        #[test]
+        fn without_privilege_it_is_unknown() {
+            crate::testing::unprivileged(&$check);
+        }
+    };
+}
+pub(crate) use check_tests;
+
+/// A private server with trouble on it, and the check that must see it.
+#[allow(dead_code, reason = "a check's test uses what it needs")]
+pub(crate) struct Stage {
+    pub server: Server,
+    pub check: &'static Check,
+    /// Change them before [`Stage::findings`] to test declared policies and limits.
+    pub options: Options,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Runs `body` on a private server of every major that is here and that the check supports.
+pub(crate) fn seeded(check: &'static Check, body: impl Fn(&mut Stage)) {
+    seeded_on(check, |builder| builder, body);
+}
+
+/// As [`seeded`], with a server that is built differently (TCP, hba lines, initdb arguments …).
+pub(crate) fn seeded_on(check: &'static Check, build: impl Fn(Builder) -> Builder, body: impl Fn(&mut Stage)) {
+    let oldest = oldest_major(check);
+    for major in surus_testkit::majors().into_iter().filter(|major| *major >= oldest) {
+        eprintln!("on PostgreSQL {major}");
+        let server = build(Server::builder().major(major)).start();
+        let options = Options { only: vec![check.id.to_owned()], ..Options::default() };
+        body(&mut Stage { server, check, options, runtime: runtime() });
+    }
+}
+
+fn oldest_major(check: &Check) -> u16 {
+    let majors = check.needs.iter().filter_map(|need| if let Need::Major(major) = need { Some(*major) } else { None });
+    majors.max().unwrap_or(0)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn given(name: &str, dsn: &str) -> Given {
+    Given { name: name.to_owned(), target: Target::parse(dsn) }
+}
+
+#[allow(dead_code, reason = "a check's test uses what it needs")]
+impl Stage {
+    /// The server's major.
+    pub fn major(&self) -> u16 {
+        self.server.major()
+    }
+
+    /// Runs SQL in the database `postgres` as superuser.
+    pub fn sql(&self, sql: &str) {
+        self.server.sql(sql);
+    }
+
+    /// Sets server settings and restarts the server.
+    pub fn configure(&mut self, settings: &[(&str, &str)]) {
+        let local = self.server.local_mut();
+        local.write_settings(settings).unwrap();
+        local.restart(std::time::Duration::from_secs(60)).unwrap();
+    }
+
+    /// A session that stays open until it is dropped.
+    pub fn session(&self, database: &str) -> Session {
+        let manners = Manners { application_name: "app".into(), ..Manners::changing() };
+        self.runtime.block_on(Target::parse(&self.server.dsn(database)).unwrap().connect(&manners)).unwrap()
+    }
+
+    /// Runs SQL in an open session and waits for it.
+    pub fn run_in(&self, session: &Session, sql: &str) {
+        self.runtime.block_on(session.run(sql)).unwrap();
+    }
+
+    /// Starts SQL that will not return soon (a lock wait, a sleep) in a session of its own; it ends with the server.
+    pub fn start_in_background(&self, sql: &str) {
+        let session = self.session("postgres");
+        let sql = sql.to_owned();
+        self.runtime.spawn(async move { session.run(&sql).await });
+    }
+
+    /// What the check finds now, as superuser; nothing may be unknown.
+    pub fn findings(&self) -> Vec<Finding> {
+        let report = self.report();
+        assert!(report.unknown.is_empty(), "unknown: {:?}", report.unknown);
+        report.findings
+    }
+
+    /// The whole report of the check, as superuser.
+    pub fn report(&self) -> TargetReport {
+        self.report_of(&self.server.dsn("postgres"))
+    }
+
+    /// The whole report of the check over another connection string.
+    pub fn report_of(&self, dsn: &str) -> TargetReport {
+        self.report_of_all(&[("server", dsn)]).remove(0)
+    }
+
+    /// The reports of several targets of one run, for checks that compare the nodes of a cluster.
+    pub fn report_of_all(&self, dsns: &[(&str, &str)]) -> Vec<TargetReport> {
+        let given = dsns.iter().map(|(name, dsn)| given(name, dsn)).collect();
+        self.runtime.block_on(run::run(given, &self.options, &Silent)).targets
+    }
+}
+
+/// A cluster as a careful operator keeps it. The tests' small settings are overruled where a check looks.
+fn well_kept(major: u16) -> Server {
+    WELL_KEPT.iter().fold(Server::builder().major(major), |builder, (name, value)| builder.setting(name, value)).start()
+}
+
+/// Settings of the well-kept cluster; each line is there because some check would rightly complain without it.
+const WELL_KEPT: &[(&str, &str)] = &[("fsync", "on"), ("shared_preload_libraries", "pg_stat_statements")];
+
+/// The reports of the well-kept cluster: as superuser, and as a role that may only log in.
+struct Seen {
+    privileged: TargetReport,
+    unprivileged: TargetReport,
+}
+
+fn seen() -> &'static BTreeMap<u16, Seen> {
+    static SEEN: OnceLock<BTreeMap<u16, Seen>> = OnceLock::new();
+    SEEN.get_or_init(|| surus_testkit::majors().into_iter().map(|major| (major, look(major))).collect())
+}
+
+fn look(major: u16) -> Seen {
+    let server = well_kept(major);
+    server.sql("CREATE ROLE plain LOGIN");
+    server.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+    server.expect_log("permission denied");
+    let options = Options::default();
+    let report =
+        |dsn: String| runtime().block_on(run::run(vec![given("server", &dsn)], &options, &Silent)).targets.remove(0);
+    let privileged = report(server.dsn("postgres"));
+    let unprivileged = report(server.dsn_as("plain", "", "postgres"));
+    for seen in [&privileged, &unprivileged] {
+        assert!(seen.error.is_none(), "{:?}", seen.error);
+        for query in &seen.queries {
+            assert!(query.duration_ms < 5000.0, "{query:?}");
+        }
+    }
+    Seen { privileged, unprivileged }
+}
+
+/// The well-kept cluster gives no finding of this check on any major.
+pub(crate) fn clean(check: &Check) {
+    for (major, seen) in seen() {
+        let found: Vec<_> = seen.privileged.findings.iter().filter(|finding| finding.id == check.id).collect();
+        assert!(found.is_empty(), "on PostgreSQL {major}: {found:#?}");
+        for unknown in seen.privileged.unknown.iter().filter(|unknown| unknown.id == check.id) {
+            let expected = ["version", "history", "repository", "log", "statistics", "undeclared"];
+            assert!(expected.contains(&unknown.reason.kind()), "on PostgreSQL {major}: {unknown:?}");
+        }
+    }
+}
+
+/// A role that may only log in gets unknown where privileges are needed, and else the same as a superuser.
+pub(crate) fn unprivileged(check: &Check) {
+    let privileges = [Need::Stats, Need::Settings, Need::Monitor, Need::ReadAllData, Need::Hba, Need::Superuser];
+    let guarded = check.needs.iter().any(|need| privileges.contains(need)) || matches!(check.look, Look::Later(_));
+    for (major, seen) in seen() {
+        let kinds = |report: &TargetReport| -> Vec<&'static str> {
+            report
+                .unknown
+                .iter()
+                .filter(|unknown| unknown.id == check.id)
+                .map(|unknown| unknown.reason.kind())
+                .collect()
+        };
+        let (with, without) = (kinds(&seen.privileged), kinds(&seen.unprivileged));
+        let fine = seen.unprivileged.ok.contains(&check.id);
+        let elsewhere = seen.privileged.not_applicable.iter().any(|one| one.id == check.id);
+        if guarded && !elsewhere {
+            assert!(!fine && !without.is_empty(), "on PostgreSQL {major}: ok without privilege");
+        } else if !guarded && with.is_empty() {
+            let denied = without.contains(&"privilege");
+            assert!(fine || denied || elsewhere, "on PostgreSQL {major}: {without:?}");
+        }
+    }
+}
