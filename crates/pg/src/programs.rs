@@ -12,6 +12,9 @@ use std::{
 };
 use surus_core::version::Version;
 
+/// Where a fetched installation keeps the libraries of its client programs, below its home.
+pub const LIBRARIES: &str = "lib/clients";
+
 /// The programs of one installed PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Programs {
@@ -56,7 +59,7 @@ impl Programs {
         if !(postgres.is_file() && bin.join("initdb").is_file()) {
             return None;
         }
-        let libraries = bin.parent().map(|home| home.join("lib")).filter(|lib| lib.join("surus-libraries").is_file());
+        let libraries = bin.parent().map(|home| home.join(LIBRARIES)).filter(|libraries| libraries.is_dir());
         let mut command = Command::new(&postgres);
         if let Some(libraries) = &libraries {
             command.env("LD_LIBRARY_PATH", libraries);
