@@ -1,1 +1,27 @@
-fn main() {}
+//! The `surus` command: arguments, wiring, exit codes.
+
+mod args;
+mod command;
+mod config;
+mod failure;
+mod ledger;
+mod paint;
+mod progress;
+mod report;
+mod wrap;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    paint::choose(args.global.no_color);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::Failure::bug(format!("the runtime did not start: {error}")).show(),
+    };
+    match runtime.block_on(command::run(args)) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.show(),
+    }
+}

@@ -1,0 +1,108 @@
+//! The command line.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs PostgreSQL in production and proves that it works.
+#[derive(Debug, Parser)]
+#[command(name = "surus", version, propagate_version = true, arg_required_else_help = true, after_help = "\
+Exit status: 0 ok · 1 findings · 2 usage · 3 precondition not met · 4 something outside failed · 70 a bug in surus
+
+Examples:
+  surus demo                                     see it on a server of its own
+  surus check postgresql://me@db.example/shop    what would lose data, what is slow, what is insecure
+  surus fix postgresql://me@db.example/shop      the plan that makes the findings go away")]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Global {
+    /// Configuration file [default: surus.toml here, then /etc/surus/surus.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Say less: no progress, no hints
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// No colours
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// Where surus keeps its own file
+    #[arg(long, global = true, value_name = "DIR", env = "SURUS_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look at servers, read-only: findings worst first, readiness, and what could not be seen
+    Check(CheckArgs),
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+    Markdown,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true, after_help = "\
+Examples:
+  surus check host=/var/run/postgresql dbname=shop      over a Unix socket (one argument each: quote what has spaces)
+  surus check \"$PRIMARY\" \"$STANDBY\" --prove             both nodes; write a marker row and read it on the standby
+  surus check --only sec,conn.saturation \"$DSN\"         some checks or groups
+  surus check \"$DSN\" --html report.html --fail-under 60  for a report to send, and for CI
+  surus check explain idx.fk                            what a check means")]
+pub struct CheckArgs {
+    #[command(subcommand)]
+    pub verb: Option<CheckVerb>,
+    /// Connection strings (URI or key=value); without any, the targets of the configuration, else PG* variables
+    #[arg(value_name = "DSN")]
+    pub targets: Vec<String>,
+    /// Only these checks or groups
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Only these databases [default: all that can be reached]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub database: Vec<String>,
+    /// Also run the experiments that write: a marker row on the primary, read on each standby given
+    #[arg(long)]
+    pub prove: bool,
+    /// How to write the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Also write one self-contained HTML file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Exit with 1 when a target's readiness score is below this
+    #[arg(long, value_name = "SCORE", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub fail_under: Option<u8>,
+    /// Show every finding with its evidence and fix, not only the worst
+    #[arg(long)]
+    pub all: bool,
+    /// Do not write proofs to the ledger
+    #[arg(long)]
+    pub no_ledger: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CheckVerb {
+    /// Every check with what it finds
+    List {
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// A check's page: what it inspects, why it matters, its limits, what to do
+    Explain {
+        /// The check's id, or a finding's key
+        id: String,
+    },
+}

@@ -1,0 +1,44 @@
+//! What ends a command: a coded error, shown once, with the next thing to run.
+
+use crate::paint::Paint;
+use std::{io::Write, process::ExitCode};
+use surus_core::code::{self, Code};
+
+/// An error that ends the command.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub code: Code,
+    pub message: String,
+}
+
+impl Failure {
+    /// A coded error; the message says what was not done and why.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// A bug in surus.
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self::new(code::BUG, message)
+    }
+
+    /// A file that could not be written.
+    pub fn output(path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::new(code::OUTPUT_WRITE, format!("the report was not written to {}: {error}", path.display()))
+    }
+
+    /// Shows it on standard error and gives the exit status.
+    pub fn show(&self) -> ExitCode {
+        let mut out = anstream::stderr().lock();
+        let head = Paint::crit(format!("error[{}]", self.code.id));
+        // Nothing can be done about a closed standard error.
+        let _ = writeln!(out, "{head}: {}\n  {} {}", self.message, Paint::faint("next:"), self.code.next);
+        ExitCode::from(self.code.exit as u8)
+    }
+}
+
+impl From<surus_pg::ConnectError> for Failure {
+    fn from(error: surus_pg::ConnectError) -> Self {
+        Self::new(error.code, error.message)
+    }
+}
