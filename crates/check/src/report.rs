@@ -1,5 +1,9 @@
 //! The report of a run: what was found, what could not be seen, and every query that was asked.
 
+pub mod html;
+pub mod markdown;
+pub mod page;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use surus_core::{
@@ -48,6 +52,28 @@ pub struct TargetReport {
     /// What readiness needs to know beyond the findings.
     #[serde(skip)]
     pub standing: Option<crate::readiness::Standing>,
+}
+
+impl TargetReport {
+    /// A report that says nothing yet.
+    pub fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: None,
+            role: None,
+            cluster: None,
+            error: None,
+            readiness: crate::readiness::unknown("not assessed"),
+            findings: Vec::new(),
+            unknown: Vec::new(),
+            ok: Vec::new(),
+            not_applicable: Vec::new(),
+            suppressed: Vec::new(),
+            queries: Vec::new(),
+            proofs: Vec::new(),
+            standing: None,
+        }
+    }
 }
 
 /// A target that could not be looked at.

@@ -111,10 +111,6 @@ fn unreachable(name: &str, error: &ConnectError) -> TargetReport {
     let why = Reason::Unreachable(error.message.clone());
     let others = crate::catalogue::CHECKS.iter().filter(|check| check.id != id);
     TargetReport {
-        name: name.to_owned(),
-        version: None,
-        role: None,
-        cluster: None,
         error: Some(TargetError {
             code: error.code.id,
             message: error.message.clone(),
@@ -124,11 +120,6 @@ fn unreachable(name: &str, error: &ConnectError) -> TargetReport {
         readiness: readiness::unknown("the target could not be reached"),
         findings: vec![finding],
         unknown: others.map(|check| outcome::unknown(check, String::new(), Vec::new(), why.clone())).collect(),
-        ok: Vec::new(),
-        not_applicable: Vec::new(),
-        suppressed: Vec::new(),
-        queries: Vec::new(),
-        proofs: Vec::new(),
-        standing: None,
+        ..TargetReport::empty(name)
     }
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     catalogue,
     options::{Options, Thresholds},
-    readiness,
+    readiness::{self, Standing},
     report::{Query, TargetReport},
     rule::{Access, Check, Look, RunsOn, Scope},
     scene::Scene,
@@ -63,26 +63,22 @@ pub(super) async fn look(
         own: Mutex::default(),
     };
     work.record("facts", None, &session);
-    let databases = work.all_checks(&session).await;
+    work.all_checks(&session).await;
     let Settled { findings, unknown, ok, not_applicable, suppressed } =
         locked(&work.outcomes, std::mem::take).settle(&options.config);
     let mut report = TargetReport {
-        name,
         version: Some(facts.version.to_string()),
         role: Some(facts.replication_role()),
         cluster: facts.system_identifier.clone(),
-        error: None,
-        readiness: readiness::unknown("not assessed"),
         findings,
         unknown,
         ok,
         not_applicable,
         suppressed,
         queries: locked(&work.queries, std::mem::take),
-        proofs: Vec::new(),
-        standing: None,
+        standing: Some(Standing::of(&facts)),
+        ..TargetReport::empty(&name)
     };
-    let _ = databases;
     report.readiness = readiness::assess(&report, &[]);
     report
 }
@@ -93,8 +89,8 @@ fn locked<T, R>(slot: &Mutex<T>, with: impl FnOnce(&mut T) -> R) -> R {
 }
 
 impl Work<'_> {
-    /// Runs everything; returns the databases that were looked at.
-    async fn all_checks(&self, session: &Session) -> Vec<String> {
+    /// Runs everything.
+    async fn all_checks(&self, session: &Session) {
         let mut instance = Vec::new();
         let mut database = VecDeque::new();
         for check in catalogue::CHECKS.iter().filter(|check| self.options.selects(check)) {
@@ -138,7 +134,6 @@ impl Work<'_> {
             }
         };
         futures_util::future::join(first, second).await;
-        others.into_iter().chain(mine.then(|| self.facts.database.clone())).collect()
     }
 
     /// Takes checks of the own database until none is left.
