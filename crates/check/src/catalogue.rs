@@ -6,7 +6,7 @@ macro_rules! catalogue {
     ($($group:ident { $($name:ident),* $(,)? })*) => {
         $(pub mod $group { $(pub mod $name;)* })*
 
-        /// Every check, in the order of this table: what loses data first, since findings of one severity are shown in it.
+        /// Every check, what loses data first: findings of one severity are shown in this order.
         pub static CHECKS: &[&Check] = &[$($(&$group::$name::CHECK,)*)*];
     };
 }

@@ -20,7 +20,7 @@ pub struct CheckConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ignore {
-    /// A finding's key (`idx.unused:shop/public.old_idx`) or a check's id (`idx.unused`); `*` at the end matches any rest.
+    /// A finding's key (`idx.unused:shop/public.old_idx`) or a check's id (`idx.unused`); a last `*` matches any rest.
     pub key: String,
     /// Why it is fine.
     pub reason: String,

@@ -20,7 +20,7 @@ pub fn literal(text: &str) -> String {
     if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
 }
 
-/// Keywords that PostgreSQL does not accept as a bare column or table name (reserved and function-or-type-name), sorted.
+/// Keywords PostgreSQL does not accept as a bare column or table name (reserved and function-or-type-name), sorted.
 const RESERVED: &[&str] = &[
     "all",
     "analyse",

@@ -204,7 +204,7 @@ impl LocalServer {
         Ok(server)
     }
 
-    /// A streaming standby of another local server, through a physical slot of the standby's name that is created there.
+    /// A streaming standby of another local server, through a physical slot of the standby's name, created there.
     ///
     /// # Errors
     /// As [`LocalServer::from_base_backup`].

@@ -41,8 +41,8 @@ struct Trailer {
 }
 
 impl Store {
-    /// Writes the whole ledger and says how many entries that were. Stops at the first entry that does not hold, so that
-    /// a complete export always verifies; an incomplete one lacks its last line.
+    /// Writes the whole ledger and says how many entries that were. Stops at the first entry that does not hold, so
+    /// that a complete export always verifies; an incomplete one lacks its last line.
     pub fn export(&self, output: impl Write) -> Result<u64> {
         let mut output = BufWriter::new(output);
         let connection = self.connection();

@@ -60,8 +60,8 @@ impl Walk {
 }
 
 impl Store {
-    /// Walks the whole chain: numbers, links, hashes, columns and the recorded end. A file whose structure is damaged is
-    /// an error; an entry that does not hold is in the report.
+    /// Walks the whole chain: numbers, links, hashes, columns and the recorded end. A file whose structure is damaged
+    /// is an error; an entry that does not hold is in the report.
     pub fn verify_chain(&self) -> Result<ChainReport> {
         let connection = self.connection();
         // One view of the file, even while others append.

@@ -174,7 +174,8 @@ proptest! {
         let report = store.verify_chain().unwrap();
         prop_assert!(report.is_intact());
         prop_assert_eq!(report.entries, proofs.len() as u64);
-        let back: Vec<Proof> = store.entries(&Filter::default()).unwrap().into_iter().map(|entry| entry.proof).collect();
+        let entries = store.entries(&Filter::default()).unwrap();
+        let back: Vec<Proof> = entries.into_iter().map(|entry| entry.proof).collect();
         prop_assert_eq!(&back, &proofs);
         let mut export = Vec::new();
         prop_assert_eq!(store.export(&mut export).unwrap(), proofs.len() as u64);
