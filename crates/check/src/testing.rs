@@ -6,7 +6,7 @@
 //! a check whose catalogs everybody may read must see the same as a superuser.
 
 use crate::{
-    options::Options,
+    options::{Levels, Options},
     report::TargetReport,
     rule::{Check, Look, Need},
     run::{self, Given},
@@ -84,6 +84,11 @@ impl Stage {
         self.server.sql(sql);
     }
 
+    /// Configures the warning level of one of the check's limits, so that small data is enough.
+    pub fn limit(&mut self, name: &str, level: f64) {
+        set_limit(&mut self.options, self.check.id, name, level);
+    }
+
     /// Sets server settings and restarts the server.
     pub fn configure(&mut self, settings: &[(&str, &str)]) {
         let local = self.server.local_mut();
@@ -139,7 +144,25 @@ fn well_kept(major: u16) -> Server {
 }
 
 /// Settings of the well-kept cluster; each line is there because some check would rightly complain without it.
-const WELL_KEPT: &[(&str, &str)] = &[("fsync", "on"), ("shared_preload_libraries", "pg_stat_statements")];
+const WELL_KEPT: &[(&str, &str)] = &[
+    ("fsync", "on"),
+    ("shared_preload_libraries", "pg_stat_statements"),
+    ("track_io_timing", "on"),
+    ("track_activity_query_size", "4096"),
+    ("random_page_cost", "1.1"),
+    ("effective_io_concurrency", "200"),
+    ("statement_timeout", "1h"),
+    ("lock_timeout", "1min"),
+    ("idle_in_transaction_session_timeout", "10min"),
+];
+
+/// Limits that a test's server cannot keep: it was started a moment ago, and it does not own the machine's memory.
+const NOT_FOR_TESTS: &[(&str, &str, f64)] = &[("srv.restarted", "uptime", -1.0), ("cfg.shared_buffers", "least", -1.0)];
+
+fn set_limit(options: &mut Options, id: &str, name: &str, level: f64) {
+    let limits = options.config.thresholds.entry(id.to_owned()).or_default();
+    limits.insert(name.to_owned(), Levels { warn: Some(level), crit: None });
+}
 
 /// The reports of the well-kept cluster: as superuser, and as a role that may only log in.
 struct Seen {
@@ -157,7 +180,10 @@ fn look(major: u16) -> Seen {
     server.sql("CREATE ROLE plain LOGIN");
     server.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
     server.expect_log("permission denied");
-    let options = Options::default();
+    let mut options = Options::default();
+    for (id, name, level) in NOT_FOR_TESTS {
+        set_limit(&mut options, id, name, *level);
+    }
     let report =
         |dsn: String| runtime().block_on(run::run(vec![given("server", &dsn)], &options, &Silent)).targets.remove(0);
     let privileged = report(server.dsn("postgres"));
