@@ -68,10 +68,8 @@ async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetRep
     let session = target.connect(&manners()).await.map_err(|error| Box::new(unreachable(&name, &error)))?;
     let connect_ms = watch.elapsed_ms();
     if !session.version().is_supported() {
-        let error = ConnectError {
-            code: code::CONNECT_VERSION,
-            message: format!("{name} runs PostgreSQL {}; nothing was checked", session.version()),
-        };
+        let message = format!("{name} runs PostgreSQL {}; nothing was checked", session.version());
+        let error = ConnectError::new(code::CONNECT_VERSION, message);
         return Err(Box::new(unreachable(&name, &error)));
     }
     let gathered = tokio::time::timeout(options.time_limit, Facts::gather(&session)).await;
@@ -82,13 +80,11 @@ async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetRep
                 surus_pg::FactsError::Ask(ask) => ask.code(),
                 surus_pg::FactsError::Row(_) => code::QUERY_UNEXPECTED,
             };
-            return Err(Box::new(unreachable(&name, &ConnectError { code, message: error.to_string() })));
+            return Err(Box::new(unreachable(&name, &ConnectError::new(code, error.to_string()))));
         }
         Err(_) => {
-            let error = ConnectError {
-                code: code::CONNECT_TIMEOUT,
-                message: format!("{name} did not answer the first queries"),
-            };
+            let message = format!("{name} did not answer the first queries");
+            let error = ConnectError::new(code::CONNECT_TIMEOUT, message);
             return Err(Box::new(unreachable(&name, &error)));
         }
     };

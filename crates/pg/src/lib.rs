@@ -18,7 +18,10 @@ pub mod session;
 pub mod settings;
 
 pub use ask::{AskError, AskErrorKind};
-pub use connect::{ConnectError, Target};
+pub use connect::{
+    ConnectError, Target, certificate::Certificate, environment::Environment, settings::Endpoint, tls::TlsInfo,
+    tls_settings::SslMode, trust::Verification, wire::AuthMethod,
+};
 pub use facts::{Facts, FactsError};
 pub use local::LocalError;
 pub use programs::Programs;

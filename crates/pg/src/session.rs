@@ -1,14 +1,22 @@
 //! An open session with good manners, and the queries asked in it.
 
-use crate::{ask::AskError, rows::Rows};
-use std::{sync::Mutex, time::Duration};
+use crate::{
+    ask::{AskError, AskErrorKind},
+    connect::{dial::Address, settings::Endpoint, tls::TlsInfo, wire::AuthMethod, wire::Wire},
+    rows::Rows,
+};
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 use surus_core::{clock::Stopwatch, version::Version};
+use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryMessage;
 
 /// How a session behaves on the server: the limits of a good guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manners {
-    /// `application_name`, so that an operator sees who it is.
+    /// `application_name`, so that an operator sees who it is; it replaces the connection string's.
     pub application_name: String,
     /// `statement_timeout`.
     pub statement_timeout: Duration,
@@ -40,10 +48,12 @@ impl Manners {
     }
 
     /// The statements that put them in force. `search_path` is pinned so that no user object can shadow the catalog.
-    pub(crate) fn as_sql(&self) -> String {
+    pub(crate) fn as_sql(&self, version: Version) -> String {
+        // Settings that older servers do not have: jit came with 11.
+        let jit = if version.num() >= 110_000 { "SET jit = off; " } else { "" };
         format!(
             "SET application_name = {}; SET statement_timeout = {}; SET lock_timeout = {}; \
-             SET idle_in_transaction_session_timeout = 60000; SET jit = off; SET search_path = pg_catalog; \
+             SET idle_in_transaction_session_timeout = 60000; {jit}SET search_path = pg_catalog; \
              SET default_transaction_read_only = {}; SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; \
              SET IntervalStyle = 'postgres'; SET extra_float_digits = 1",
             crate::quote::literal(&self.application_name),
@@ -64,40 +74,123 @@ pub struct Asked {
     pub bytes: u64,
 }
 
+/// What is known about a session from the way it was opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub version: Version,
+    pub tls: Option<TlsInfo>,
+    pub backend_pid: u32,
+    pub pooled: bool,
+    pub in_recovery: bool,
+    pub endpoint: Endpoint,
+    pub address: Address,
+    pub auth_method: AuthMethod,
+}
+
 /// An open session with one database of one instance.
 #[derive(Debug)]
 pub struct Session {
     /// Every query asked since the last [`Session::take_asked`].
     asked: Mutex<Vec<Asked>>,
     client: tokio_postgres::Client,
-    version: Version,
-    encrypted: bool,
-    backend_pid: Option<u32>,
+    /// Drives the connection; ends when the client is dropped or the connection breaks.
+    driver: JoinHandle<()>,
+    /// Why the connection broke, if it did.
+    broken: Arc<OnceLock<AskError>>,
+    around: Surroundings,
 }
 
 impl Session {
-    pub(crate) fn new(
+    /// Starts to drive a connection that was let in.
+    pub(crate) fn start(
         client: tokio_postgres::Client,
-        version: Version,
-        encrypted: bool,
-        backend_pid: Option<u32>,
+        connection: tokio_postgres::Connection<Wire, Wire>,
+        around: Surroundings,
     ) -> Self {
-        Self { asked: Mutex::default(), client, version, encrypted, backend_pid }
+        let broken = Arc::<OnceLock<AskError>>::default();
+        let reason = broken.clone();
+        let driver = tokio::spawn(async move {
+            let mut connection = connection;
+            // The reason must be there before dropping the connection wakes those who wait for an answer.
+            if let Err(error) = (&mut connection).await {
+                let _ = reason.set(error.into());
+            }
+        });
+        Self { asked: Mutex::default(), client, driver, broken, around }
+    }
+
+    pub(crate) fn client(&self) -> &tokio_postgres::Client {
+        &self.client
+    }
+
+    pub(crate) fn around_mut(&mut self) -> &mut Surroundings {
+        &mut self.around
     }
 
     /// The server's version.
     pub fn version(&self) -> Version {
-        self.version
+        self.around.version
     }
 
     /// Is the session encrypted with TLS?
     pub fn encrypted(&self) -> bool {
-        self.encrypted
+        self.around.tls.is_some()
     }
 
-    /// The backend's process id on its host.
+    /// The encryption and the server's certificate; none without TLS.
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.around.tls.as_ref()
+    }
+
+    /// The backend's process id on its host; none behind a pooler, which may change it with every transaction.
     pub fn backend_pid(&self) -> Option<u32> {
-        self.backend_pid
+        (!self.around.pooled).then_some(self.around.backend_pid)
+    }
+
+    /// Is there a connection pooler in between?
+    ///
+    /// Seen by the process id that was announced when connecting, which is not the backend's own: PgBouncer, Odyssey,
+    /// PgCat, RDS Proxy and others invent one. Pgpool-II hands the backend's own on and is not seen.
+    pub fn pooled(&self) -> bool {
+        self.around.pooled
+    }
+
+    /// Was the server a standby when the session was opened?
+    pub fn in_recovery(&self) -> bool {
+        self.around.in_recovery
+    }
+
+    /// Which of the target's hosts it is; [`crate::Target::at`] makes a target of it alone.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.around.endpoint
+    }
+
+    /// The address or socket that the session goes to.
+    pub fn address(&self) -> &Address {
+        &self.around.address
+    }
+
+    /// How the server wanted us to show who we are.
+    pub fn auth_method(&self) -> AuthMethod {
+        self.around.auth_method
+    }
+
+    /// Says goodbye and waits until the server has been told.
+    pub async fn close(self) {
+        let Self { client, mut driver, .. } = self;
+        drop(client);
+        // A server that does not take the message is none of our business any more.
+        if tokio::time::timeout(Duration::from_secs(1), &mut driver).await.is_err() {
+            driver.abort();
+        }
+    }
+
+    /// The reason why the connection broke in place of "it is closed".
+    fn explained(&self, error: AskError) -> AskError {
+        match self.broken.get() {
+            Some(reason) if error.kind == AskErrorKind::Closed && error.sqlstate.is_none() => reason.clone(),
+            _ => error,
+        }
     }
 
     /// Is the connection still open?
@@ -126,7 +219,7 @@ impl Session {
     async fn answer(&self, sql: &str) -> Result<Rows, AskError> {
         let mut columns = Vec::new();
         let mut values = Vec::new();
-        for message in self.client.simple_query(sql).await? {
+        for message in self.client.simple_query(sql).await.map_err(|error| self.explained(error.into()))? {
             match message {
                 SimpleQueryMessage::RowDescription(described) => {
                     columns = described.iter().map(|column| column.name().to_owned()).collect();
@@ -146,14 +239,25 @@ impl Session {
     /// # Errors
     /// As [`Session::ask`].
     pub async fn run(&self, sql: &str) -> Result<(), AskError> {
-        Ok(self.client.batch_execute(sql).await?)
+        self.client.batch_execute(sql).await.map_err(|error| self.explained(error.into()))
     }
 
     /// Changes the session's manners.
     ///
     /// # Errors
-    /// As [`Session::ask`].
+    /// As [`Session::ask`]; and through a pooler, where `SET` would stay behind in sessions of other clients.
     pub async fn behave(&self, manners: &Manners) -> Result<(), AskError> {
-        self.run(&manners.as_sql()).await
+        if self.pooled() {
+            return Err(AskError {
+                kind: AskErrorKind::Server,
+                sqlstate: None,
+                message: "the session's settings cannot be changed through a connection pooler: \
+                          they would stay behind for other clients"
+                    .into(),
+                detail: None,
+                hint: None,
+            });
+        }
+        self.run(&manners.as_sql(self.version())).await
     }
 }
