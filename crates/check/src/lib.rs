@@ -4,6 +4,7 @@
 //! connection is made (that is `pg`), how proofs are kept (that is `store`), and it never prints.
 
 pub mod catalogue;
+pub mod fix;
 pub mod options;
 pub mod readiness;
 pub mod report;

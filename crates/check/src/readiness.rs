@@ -103,8 +103,15 @@ fn said<'a>(report: &'a TargetReport, id: &str) -> Said<'a> {
     match (bad, blind) {
         (Some(finding), _) => Said::Bad(&finding.title),
         (None, Some(unknown)) => Said::Blind(unknown.reason.text()),
-        (None, None) => Said::Fine,
+        (None, None) if looked(report, id) => Said::Fine,
+        (None, None) => Said::Blind("the checks that speak for it were not run"),
     }
+}
+
+/// Did the check look and have nothing to complain about, or only to inform?
+fn looked(report: &TargetReport, id: &str) -> bool {
+    let applies = report.not_applicable.iter().any(|one| one.id == id);
+    applies || report.ok.contains(&id) || report.findings.iter().any(|finding| finding.id == id)
 }
 
 /// Missing when one of the checks complains, unknown when one is blind, else configured.
@@ -180,7 +187,8 @@ mod tests {
     use surus_core::{clock, finding::Finding, proof::Outcome};
 
     fn report(standing: Standing, findings: Vec<Finding>) -> TargetReport {
-        TargetReport { findings, standing: Some(standing), ..TargetReport::empty("main") }
+        let ok = crate::catalogue::CHECKS.iter().map(|check| check.id).collect();
+        TargetReport { findings, ok, standing: Some(standing), ..TargetReport::empty("main") }
     }
 
     fn found(id: &str) -> Finding {

@@ -5,13 +5,19 @@ use std::path::PathBuf;
 
 /// Runs PostgreSQL in production and proves that it works.
 #[derive(Debug, Parser)]
-#[command(name = "surus", version, propagate_version = true, arg_required_else_help = true, after_help = "\
+#[command(
+    name = "surus",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "\
 Exit status: 0 ok · 1 findings · 2 usage · 3 precondition not met · 4 something outside failed · 70 a bug in surus
 
 Examples:
   surus demo                                     see it on a server of its own
   surus check postgresql://me@db.example/shop    what would lose data, what is slow, what is insecure
-  surus fix postgresql://me@db.example/shop      the plan that makes the findings go away")]
+  surus fix postgresql://me@db.example/shop      the plan that makes the findings go away"
+)]
 pub struct Args {
     #[command(flatten)]
     pub global: Global,
@@ -43,6 +49,88 @@ pub struct Global {
 pub enum Command {
     /// Look at servers, read-only: findings worst first, readiness, and what could not be seen
     Check(CheckArgs),
+    /// Show the plan that makes findings go away; carry it out with --apply
+    Fix(FixArgs),
+    /// Take back a change that `surus fix --apply` made
+    Undo(UndoArgs),
+    /// The ledger: every proof and every change, in a hash chain
+    Proof {
+        #[command(subcommand)]
+        verb: ProofVerb,
+    },
+    /// Shell completions
+    #[command(hide = true)]
+    Completions { shell: clap_complete::Shell },
+    /// The manual page
+    #[command(hide = true)]
+    Man,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  surus fix \"$DSN\"                               the plan for everything that surus can fix
+  surus fix \"$DSN\" idx.fk cfg                    for a check and for a group of checks
+  surus fix \"$DSN\" 'vac.overdue:shop/public.orders' --apply
+  surus undo                                      takes the last change back")]
+pub struct FixArgs {
+    /// Connection string of the primary
+    #[arg(value_name = "DSN")]
+    pub dsn: String,
+    /// Findings (keys), checks or groups; without any, everything that surus can fix
+    #[arg(value_name = "FINDING")]
+    pub findings: Vec<String>,
+    /// Carry the plan out: asks on a terminal, needs --yes elsewhere
+    #[arg(long)]
+    pub apply: bool,
+    /// Do not ask
+    #[arg(long, requires = "apply")]
+    pub yes: bool,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct UndoArgs {
+    /// The change's number in the ledger [default: the last that can be taken back]
+    pub number: Option<i64>,
+    /// Connection string [default: the one that the change was made over]
+    #[arg(long, value_name = "DSN")]
+    pub dsn: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProofVerb {
+    /// Entries, newest last
+    List {
+        /// Only entries of this kind: tls, passwords, replication, change, undo …
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only the last N
+        #[arg(long, value_name = "N")]
+        last: Option<u32>,
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// One entry with its steps, measures and hashes
+    Show {
+        number: i64,
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Compute the hash chain again and compare
+    Verify {
+        /// An export to verify instead of surus's own file
+        file: Option<PathBuf>,
+    },
+    /// Write all entries as JSON lines that can be verified on their own
+    Export {
+        /// The file [default: standard output]
+        file: Option<PathBuf>,
+    },
 }
 
 /// How a report is written.
@@ -54,13 +142,16 @@ pub enum Format {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   surus check host=/var/run/postgresql dbname=shop      over a Unix socket (one argument each: quote what has spaces)
   surus check \"$PRIMARY\" \"$STANDBY\" --prove             both nodes; write a marker row and read it on the standby
   surus check --only sec,conn.saturation \"$DSN\"         some checks or groups
   surus check \"$DSN\" --html report.html --fail-under 60  for a report to send, and for CI
-  surus check explain idx.fk                            what a check means")]
+  surus check explain idx.fk                            what a check means"
+)]
 pub struct CheckArgs {
     #[command(subcommand)]
     pub verb: Option<CheckVerb>,

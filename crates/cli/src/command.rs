@@ -1,15 +1,56 @@
 //! One module per command.
 
 mod check;
+mod fix;
+mod proof;
+mod undo;
 
 use crate::{
     args::{Args, Command},
     failure::Failure,
 };
+use clap::CommandFactory;
+use std::io::{BufRead, IsTerminal, Write};
+use surus_core::code;
 
 /// Runs the command; the number is the exit status.
 pub async fn run(args: Args) -> Result<u8, Failure> {
+    let global = args.global;
     match args.command {
-        Command::Check(check) => check::run(&args.global, check).await,
+        Command::Check(check) => check::run(&global, check).await,
+        Command::Fix(fix) => fix::run(&global, fix).await,
+        Command::Undo(undo) => undo::run(&global, undo).await,
+        Command::Proof { verb } => proof::run(&global, &verb),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "surus", &mut text);
+            check::print(&String::from_utf8_lossy(&text)).map(|()| 0)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            let rendered = clap_mangen::Man::new(Args::command()).render(&mut text);
+            rendered.map_err(|error| Failure::bug(error.to_string()))?;
+            check::print(&String::from_utf8_lossy(&text)).map(|()| 0)
+        }
+    }
+}
+
+/// Asks a question on the terminal; without one, or without a yes, nothing is done.
+fn confirmed(question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(code::FIX_NOT_CONFIRMED, "nothing was changed: there is no terminal to ask on"));
+    }
+    let mut out = anstream::stderr();
+    // When the question cannot be shown, no answer will come either.
+    let _ = write!(out, "{question} [y/N] ");
+    let _ = out.flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    match read {
+        Ok(_) if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") => Ok(()),
+        _ => Err(Failure::new(code::FIX_NOT_CONFIRMED, "nothing was changed")),
     }
 }

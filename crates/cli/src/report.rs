@@ -76,8 +76,8 @@ fn item_line(item: &ItemState) -> String {
         State::Unknown => "?",
     };
     let state = Paint::state(item.state, format!("{sign} {:<10}", item.state.word()));
-    let why = wrap::shortened(&item.why, wrap::width().saturating_sub(47));
-    format!("  {state} {:>2} {:<29} {}", item.id, item.title, Paint::faint(why))
+    let why = wrap::shortened(&item.why, wrap::width().saturating_sub(50));
+    format!("  {state} {:>2} {:<32} {}", item.id, item.title, Paint::faint(why))
 }
 
 fn findings(out: &mut String, target: &TargetReport, all: bool) {

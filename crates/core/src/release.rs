@@ -25,7 +25,7 @@ pub const RELEASES: &[Release] = &[
     Release { major: 12, newest_minor: 22, end_of_life: date(2024, 11, 21) },
     Release { major: 13, newest_minor: 23, end_of_life: date(2025, 11, 13) },
     Release { major: 14, newest_minor: 23, end_of_life: date(2026, 11, 12) },
-    Release { major: 15, newest_minor: 18, end_of_life: date(2027, 11, 11) },
+    Release { major: 15, newest_minor: 20, end_of_life: date(2027, 11, 11) },
     Release { major: 16, newest_minor: 14, end_of_life: date(2028, 11, 9) },
     Release { major: 17, newest_minor: 10, end_of_life: date(2029, 11, 8) },
     Release { major: 18, newest_minor: 4, end_of_life: date(2030, 11, 14) },

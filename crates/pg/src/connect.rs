@@ -196,6 +196,12 @@ impl Target {
         &self.settings.database
     }
 
+    /// A connection string without password by which the same server can be found again later, from the ledger for
+    /// `surus undo`: hosts, ports, user, database and TLS options.
+    pub fn reference(&self) -> String {
+        self.label()
+    }
+
     /// How to name it to people: `user@host:port/database`, never a password.
     pub fn label(&self) -> String {
         let hosts: Vec<_> = self.settings.endpoints.iter().map(|endpoint| self.shown(endpoint).to_string()).collect();

@@ -8,6 +8,7 @@ pub mod ask;
 pub mod connect;
 pub mod facts;
 pub mod hba;
+pub mod hba_file;
 pub mod host;
 pub mod local;
 pub mod programs;
