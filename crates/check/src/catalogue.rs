@@ -48,6 +48,7 @@ catalogue! {
 
     // Security
     sec {
+        hba_trust, hba_wide, hba_shadowed, remote_super, super_count, no_password, md5, valid_until,
     }
 
     // WAL and checkpoints

@@ -3,6 +3,7 @@
 //! A check decides by a pure function over what was looked at; the runner looks. This room must not know how a
 //! connection is made (that is `pg`), how proofs are kept (that is `store`), and it never prints.
 
+mod access;
 pub mod catalogue;
 pub mod fix;
 pub mod options;
