@@ -154,6 +154,8 @@ const WELL_KEPT: &[(&str, &str)] = &[
     ("statement_timeout", "1h"),
     ("lock_timeout", "1min"),
     ("idle_in_transaction_session_timeout", "10min"),
+    ("unix_socket_permissions", "0700"),
+    ("password_encryption", "scram-sha-256"),
 ];
 
 /// Limits that a test's server cannot keep: it was started a moment ago, and it does not own the machine's memory.
