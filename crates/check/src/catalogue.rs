@@ -55,8 +55,12 @@ catalogue! {
     wal {
     }
     ckpt {
+        requested,
+        interval,
+        sync_time,
     }
     bgw {
+        starved,
     }
 
     // Locks and waits

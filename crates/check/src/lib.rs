@@ -5,6 +5,7 @@
 
 mod access;
 pub mod catalogue;
+mod checkpoints;
 pub mod fix;
 pub mod options;
 pub mod readiness;
@@ -13,6 +14,7 @@ pub mod rule;
 pub mod run;
 pub mod scene;
 pub mod verdict;
+mod wal_room;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -11,11 +11,14 @@ use crate::{
     rule::{Check, Look, Need},
     run::{self, Given},
 };
-use std::{collections::BTreeMap, sync::OnceLock};
-use surus_core::finding::Finding;
-use surus_core::monitor::Silent;
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
+use surus_core::{clock::Deadline, finding::Finding, monitor::Silent};
 use surus_pg::{Manners, Session, Target};
 use surus_testkit::{Builder, Server};
+
+/// How long a test waits for statistics or a background process, and how long between two looks.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Generates the clean and the unprivileged test of a check.
 macro_rules! check_tests {
@@ -121,6 +124,34 @@ impl Stage {
         report.findings
     }
 
+    /// What the check finds as soon as it finds anything: for what statistics or a background process must tell first.
+    pub fn soon_finds(&self) -> Vec<Finding> {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let found = self.findings();
+            if !found.is_empty() {
+                return found;
+            }
+            assert!(!deadline.passed(), "nothing found within {PATIENCE:?}");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until the column `v` of this query is true.
+    pub fn until(&self, sql: &str) {
+        let deadline = Deadline::after(PATIENCE);
+        while self.server.value(sql) != "t" {
+            assert!(!deadline.passed(), "not within {PATIENCE:?}: {sql}");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Configures a limit of the check; `None` leaves a level as the check has it.
+    pub fn limit(&mut self, name: &str, warn: Option<f64>, crit: Option<f64>) {
+        let limits = self.options.config.thresholds.entry(self.check.id.to_owned()).or_default();
+        limits.insert(name.to_owned(), Levels { warn, crit });
+    }
+
     /// The whole report of the check, as superuser.
     pub fn report(&self) -> TargetReport {
         self.report_of(&self.server.dsn("postgres"))
@@ -147,6 +178,9 @@ fn well_kept(major: u16) -> Server {
 const WELL_KEPT: &[(&str, &str)] = &[
     ("fsync", "on"),
     ("shared_preload_libraries", "pg_stat_statements"),
+    ("archive_mode", "on"),
+    ("archive_command", "mkdir -p ../archive && cp %p ../archive/%f"),
+    ("archive_timeout", "60"),
     ("track_io_timing", "on"),
     ("track_activity_query_size", "4096"),
     ("random_page_cost", "1.1"),
