@@ -146,12 +146,6 @@ impl Stage {
         }
     }
 
-    /// Configures a limit of the check; `None` leaves a level as the check has it.
-    pub fn limit(&mut self, name: &str, warn: Option<f64>, crit: Option<f64>) {
-        let limits = self.options.config.thresholds.entry(self.check.id.to_owned()).or_default();
-        limits.insert(name.to_owned(), Levels { warn, crit });
-    }
-
     /// The whole report of the check, as superuser.
     pub fn report(&self) -> TargetReport {
         self.report_of(&self.server.dsn("postgres"))

@@ -155,11 +155,11 @@ mod tests {
             for _ in 0..4 {
                 on.sql("INSERT INTO t SELECT g, 'x' FROM generate_series(1, 20000) g; UPDATE t SET a = a + 1");
             }
-            on.limit("written", Some(500.0), None);
+            on.limit("written", 500.0);
             let found = on.soon_finds();
             assert_eq!((found[0].key.as_str(), found[0].severity.word()), ("bgw.starved", "warn"));
             assert!(format!("{:?}", found[0].fix).contains("bgwriter_lru_maxpages"));
-            on.limit("share", Some(100.1), None);
+            on.limit("share", 100.1);
             assert_eq!(on.findings(), []);
         });
     }

@@ -62,7 +62,7 @@ mod tests {
             on.sql("CREATE TABLE t AS SELECT generate_series(1, 20000) AS a");
             checkpoints::make(on, 12);
             assert_eq!(on.findings(), [], "a few milliseconds are no trouble");
-            on.limit("mean", Some(1e-9), None);
+            on.limit("mean", 1e-9);
             let found = on.findings();
             assert_eq!((found[0].key.as_str(), found[0].severity.word()), ("ckpt.sync_time", "warn"));
             assert!(found[0].evidence.iter().any(|seen| seen.name == "mean sync phase"), "{found:?}");
