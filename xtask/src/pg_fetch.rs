@@ -21,8 +21,10 @@ use surus_pg::{
 const PACKAGES: &str = include_str!("pg_packages.tsv");
 /// What is fetched without `--majors`: what a Debian 12 lacks of the majors in wide use.
 const MAJORS: &[u16] = &[16, 17, 18];
-/// Programs that are not taken over: they would answer for another installation, or crash as packaged.
-const LEFT_OUT: &[&str] = &["pg_config", "ecpg", "pg_verifybackup"];
+/// Programs that are not taken over: they would answer for another installation.
+const LEFT_OUT: &[&str] = &["pg_config", "ecpg"];
+/// Programs that crash as packaged: pg_verifybackup 18.4 ends with a segmentation fault.
+const BROKEN: &[(u16, &str)] = &[(18, "pg_verifybackup")];
 /// Beside what is fetched: the packages that it came from.
 const STAMP: &str = "packages.tsv";
 
@@ -214,7 +216,9 @@ fn place_clients(package: &Package, unpacked: &Path, home: &Path) -> Result<()> 
     for entry in fs::read_dir(from.join(package.folder).join("bin"))? {
         let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
         let to = home.join("bin").join(&name);
-        if !to.exists() && !LEFT_OUT.iter().any(|left_out| name == *left_out) {
+        let wanted = !LEFT_OUT.iter().any(|left_out| name == *left_out)
+            && !BROKEN.iter().any(|(major, broken)| package.major == *major && name == *broken);
+        if wanted && !to.exists() {
             fs::rename(entry, to)?;
         }
     }

@@ -151,8 +151,14 @@ fn places() -> Vec<PathBuf> {
         }
     }
     places.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
-    places.retain(|dir| dir.is_absolute());
-    places
+    // Several ways may lead to one place, and asking a program for its version costs more than comparing paths.
+    let mut known: Vec<PathBuf> = Vec::new();
+    for place in places.into_iter().filter(|dir| dir.is_absolute()).filter_map(|dir| fs::canonicalize(dir).ok()) {
+        if !known.contains(&place) {
+            known.push(place);
+        }
+    }
+    known
 }
 
 /// `<dir>/*/bin`.

@@ -193,15 +193,24 @@ impl LocalServer {
                 command.arg("--create-slot");
             }
         }
-        if backup.standby {
-            command.arg("--write-recovery-conf");
-        }
         if !backup.sync {
             command.arg("--no-sync");
         }
         finish("pg_basebackup", &mut command)?;
+        if backup.standby {
+            server.follow(backup)?;
+        }
         server.write_own_settings()?;
         Ok(server)
+    }
+
+    /// What `pg_basebackup -R` does, except that a client program newer than the server would write connection options
+    /// there which the server's own library does not know.
+    fn follow(&self, backup: &BaseBackup) -> Result<(), LocalError> {
+        let mut settings = vec![("primary_conninfo", backup.dsn.as_str())];
+        settings.extend(backup.slot.as_deref().map(|slot| ("primary_slot_name", slot)));
+        self.append_settings("postgresql.auto.conf", &settings)?;
+        self.write_private(&self.data.join("standby.signal"), "")
     }
 
     /// A streaming standby of another local server, through a physical slot of the standby's name, created there.
@@ -307,14 +316,24 @@ impl LocalServer {
         self.pid().is_some()
     }
 
-    /// The last lines of the log, of this start only; with a logging collector also of its current file.
-    pub fn log_tail(&self) -> String {
-        let mut text = read_from(&self.log_file(), self.log_start);
+    /// The log of all its starts; with a logging collector also the collector's current file.
+    pub fn log(&self) -> String {
+        self.log_from(0)
+    }
+
+    fn log_from(&self, start: u64) -> String {
+        let mut text = read_from(&self.log_file(), start);
         if let Ok(current) = fs::read_to_string(self.data.join("current_logfiles"))
             && let Some(path) = current.lines().find_map(|line| line.strip_prefix("stderr "))
         {
             text.push_str(&read_from(&self.data.join(path), 0));
         }
+        text
+    }
+
+    /// The log's last lines, of the latest start only.
+    pub fn log_tail(&self) -> String {
+        let text = self.log_from(self.log_start);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
@@ -327,9 +346,13 @@ impl LocalServer {
     /// # Errors
     /// [`LocalError::Directory`] when the file cannot be written.
     pub fn write_settings<N: AsRef<str>, V: AsRef<str>>(&self, settings: &[(N, V)]) -> Result<(), LocalError> {
+        self.append_settings("postgresql.conf", settings)
+    }
+
+    fn append_settings<N: AsRef<str>, V: AsRef<str>>(&self, file: &str, settings: &[(N, V)]) -> Result<(), LocalError> {
         let lines: String =
             settings.iter().map(|(name, value)| format!("{} = {}\n", name.as_ref(), conf(value.as_ref()))).collect();
-        let path = self.data.join("postgresql.conf");
+        let path = self.data.join(file);
         let file = fs::OpenOptions::new().append(true).open(&path);
         file.and_then(|mut file| file.write_all(lines.as_bytes())).map_err(|error| LocalError::directory(&path, &error))
     }
@@ -390,11 +413,20 @@ impl LocalServer {
             tries -= 1;
             match self.start_once(within) {
                 Err(LocalError::Start { log_tail, .. }) if tries > 0 && log_tail.contains("ddress already in use") => {
+                    self.forget_this_start();
                     self.port = free_port()?;
                     self.write_own_settings()?;
                 }
                 outcome => return outcome,
             }
+        }
+    }
+
+    /// Takes a start that another one follows at once out of the log: nobody should read it as a failure.
+    fn forget_this_start(&self) {
+        if let Ok(log) = fs::OpenOptions::new().write(true).open(self.log_file()) {
+            // If it stays, the log says more than needed, and nothing is wrong with that.
+            let _ = log.set_len(self.log_start);
         }
     }
 
@@ -504,12 +536,22 @@ impl LocalServer {
     /// # Errors
     /// [`LocalError::ProgramFailed`] when it ends with an error.
     pub fn run_client(&self, program: &str, arguments: &[&str]) -> Result<String, LocalError> {
-        let client = self.programs.with_client(program)?;
-        finish(program, command_of(&client, &self.account, program, &self.dir)?.args(arguments))
+        finish(program, self.client(program)?.args(arguments))
+    }
+
+    /// A command for one of PostgreSQL's client programs, as the server's account.
+    ///
+    /// # Errors
+    /// [`LocalError::ProgramMissing`] when no installation has it.
+    pub fn client(&self, program: &str) -> Result<Command, LocalError> {
+        command_of(&self.programs.with_client(program)?, &self.account, program, &self.dir)
     }
 
     /// A command for a program of exactly this server's installation, as the server's account.
-    fn program(&self, program: &str) -> Result<Command, LocalError> {
+    ///
+    /// # Errors
+    /// [`LocalError::ProgramMissing`] when this installation lacks it.
+    pub fn program(&self, program: &str) -> Result<Command, LocalError> {
         command_of(&self.programs, &self.account, program, &self.dir)
     }
 }

@@ -7,9 +7,12 @@ const ALWAYS_EXPECTED: &[&str] = &[
     "terminating connection due to administrator command",
 ];
 
-/// The ERROR, FATAL and PANIC lines that none of the patterns (substrings) covers.
+/// What marks a line that a healthy server does not write. A crashed backend is reported at level LOG.
+const BAD: &[&str] = &["ERROR:  ", "FATAL:  ", "PANIC:  ", " was terminated by signal "];
+
+/// The ERROR, FATAL, PANIC and crash lines that none of the patterns (substrings) covers.
 pub(crate) fn unexpected<'a>(log: &'a str, expected: &[String]) -> Vec<&'a str> {
-    let bad = |line: &&str| ["ERROR:  ", "FATAL:  ", "PANIC:  "].iter().any(|level| line.contains(level));
+    let bad = |line: &&str| BAD.iter().any(|level| line.contains(level));
     let known = |line: &str| {
         ALWAYS_EXPECTED.iter().any(|pattern| line.contains(pattern))
             || expected.iter().any(|pattern| line.contains(pattern.as_str()))

@@ -1,7 +1,7 @@
 //! One private server for one test.
 
 use crate::{certs::Certs, log, majors, run_dir::RunDir, template};
-use std::{fs, future::Future, path::Path, sync::Mutex, thread, time::Duration};
+use std::{future::Future, path::Path, sync::Mutex, thread, time::Duration};
 use surus_pg::{
     AskError, Manners, Programs, Rows, Session, Target,
     server::{InitOptions, LocalServer, Mode},
@@ -271,7 +271,7 @@ impl Server {
 
     /// The whole log so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.local.log_file()).unwrap_or_default()
+        self.local.log()
     }
 }
 
