@@ -41,9 +41,19 @@ catalogue! {
 
     // Connections and the server itself
     conn {
+        reachable,
         saturation,
+        role_db_limit,
+        idle_share,
+        churn,
+        abnormal_end,
+        timeouts_unset,
+        too_many_slots,
     }
     srv {
+        two_primaries,
+        restarted,
+        minor_version,
     }
 
     // Security

@@ -105,6 +105,27 @@ impl Stage {
         self.runtime.block_on(Target::parse(&self.server.dsn(database)).unwrap().connect(&manners)).unwrap()
     }
 
+    /// As [`Stage::session`], as another role.
+    pub fn session_as(&self, role: &str, database: &str) -> Session {
+        let manners = Manners { application_name: "app".into(), ..Manners::changing() };
+        let dsn = self.server.dsn_as(role, "", database);
+        self.runtime.block_on(Target::parse(&dsn).unwrap().connect(&manners)).unwrap()
+    }
+
+    /// Kills one backend with signal 9, so that the server restarts all its processes, and waits until it is back.
+    pub fn kill_backend(&self) {
+        let doomed = self.session("postgres");
+        let rows = self.runtime.block_on(doomed.ask("SELECT pg_backend_pid() AS pid")).unwrap();
+        let pid = rows.first().unwrap().i64("pid").unwrap();
+        assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+        let target = Target::parse(&self.server.dsn("postgres")).unwrap();
+        let deadline = surus_core::clock::Deadline::after(std::time::Duration::from_secs(30));
+        while doomed.is_open() || self.runtime.block_on(target.connect(&Manners::looking())).is_err() {
+            assert!(!deadline.passed(), "the server does not come back");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
     /// Runs SQL in an open session and waits for it.
     pub fn run_in(&self, session: &Session, sql: &str) {
         self.runtime.block_on(session.run(sql)).unwrap();
