@@ -103,6 +103,7 @@ mod tests {
             on.server.expect_log("was terminated by signal 9");
             on.server.expect_log("terminating connection because of crash");
             on.server.expect_log("the database system is in recovery mode");
+            on.server.expect_log("the database system is not yet accepting connections");
             on.limit("uptime", -1.0);
             on.limit("gap", 1.5);
             assert_eq!(on.findings(), []);
