@@ -58,18 +58,26 @@ pub struct ConnectError {
     pub sqlstate: Option<String>,
     /// The host and port that it is about, when it is about one.
     pub host: Option<String>,
+    /// The server's routine that refused; unlike the message it is never translated.
+    pub routine: Option<String>,
 }
 
 impl ConnectError {
     /// An error that is about no host.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), sqlstate: None, host: None }
+        Self { code, message: message.into(), sqlstate: None, host: None, routine: None }
     }
 
     /// An error that is about one host.
     pub(crate) fn at(code: Code, endpoint: &Endpoint, why: String) -> Self {
         let host = endpoint.to_string();
-        Self { code, message: format!("cannot connect to {host}: {why}"), sqlstate: None, host: Some(host) }
+        Self {
+            code,
+            message: format!("cannot connect to {host}: {why}"),
+            sqlstate: None,
+            host: Some(host),
+            routine: None,
+        }
     }
 }
 
@@ -149,17 +157,19 @@ impl Target {
         other
     }
 
-    /// The same target with one option changed.
+    /// The same target with some options changed.
     ///
     /// # Errors
-    /// When the option or its value is not possible.
-    pub fn with_option(&self, keyword: &str, value: &str) -> Result<Self, ConnectError> {
+    /// When an option or the values together are not possible.
+    pub fn with_options(&self, changes: &[(&str, &str)]) -> Result<Self, ConnectError> {
         let mut options = self.options.clone();
-        options.set(keyword, value)?;
+        for (keyword, value) in changes {
+            options.set(keyword, *value)?;
+        }
         let mut settings = Settings::resolve(&options, &self.environment)?;
-        settings.endpoints.clone_from(&self.settings.endpoints);
-        if matches!(keyword, "host" | "hostaddr" | "port") {
-            settings = Settings::resolve(&options, &self.environment)?;
+        // Narrowing by `at` is kept, unless the hosts themselves are changed.
+        if !changes.iter().any(|(keyword, _)| matches!(*keyword, "host" | "hostaddr" | "port")) {
+            settings.endpoints.clone_from(&self.settings.endpoints);
         }
         Ok(Self { options, environment: self.environment.clone(), settings })
     }
@@ -169,15 +179,6 @@ impl Target {
     pub fn at(&self, endpoint: &Endpoint) -> Self {
         let mut other = self.clone();
         other.settings.endpoints = vec![endpoint.clone()];
-        other
-    }
-
-    /// The same target without a password: for seeing what a server asks for without telling it anything.
-    #[must_use]
-    pub fn without_password(&self) -> Self {
-        let mut other = self.clone();
-        other.settings.password = None;
-        other.settings.passfile = None;
         other
     }
 

@@ -17,6 +17,8 @@ pub mod rows;
 pub mod server;
 pub mod session;
 pub mod settings;
+pub mod trial;
+pub mod verifier;
 
 pub use ask::{AskError, AskErrorKind};
 pub use connect::{

@@ -158,6 +158,7 @@ fn from_server(server: &DbError, case: Circumstances<'_>) -> ConnectError {
     }
     let mut error = ConnectError::at(code, case.endpoint, why);
     error.sqlstate = Some(sqlstate.to_owned());
+    error.routine = server.routine().map(str::to_owned);
     error
 }
 
@@ -182,7 +183,12 @@ fn code_of(sqlstate: &str, routine: Option<&str>, message: &str, binding_require
         _ if says("no such user") => code::CONNECT_ROLE,
         _ if says("no more connections allowed") => code::CONNECT_TOO_MANY,
         _ if says("SASL authentication failed") || says("password authentication failed") => code::CONNECT_PASSWORD,
-        _ if says("login rejected") || says("unencrypted connection") || says("TLS required") => code::CONNECT_HBA,
+        _ if ["login rejected", "SSL required", "TLS required", "connection is insecure"]
+            .iter()
+            .any(|text| says(text)) =>
+        {
+            code::CONNECT_HBA
+        }
         _ if says("channel binding") && binding_required => code::CONNECT_CHANNEL_BINDING,
         _ => code::CONNECT_OTHER,
     }

@@ -2,6 +2,7 @@
 
 mod reach;
 mod tls;
+mod trials;
 
 use surus_pg::{ConnectError, Environment, Manners, Session, Target};
 

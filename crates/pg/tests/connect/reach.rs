@@ -105,7 +105,7 @@ async fn the_environment_gives_what_the_string_does_not() {
 
 #[tokio::test]
 async fn several_hosts_until_one_answers_and_is_of_the_wanted_kind() {
-    let mut cluster = Cluster::with_standbys(1);
+    let cluster = Cluster::with_standbys(1);
     cluster.wait_caught_up();
     let place = |server: &Server| (server.local().socket_dir().display().to_string(), server.local().port());
     let ((primary, primary_port), (standby, standby_port)) = (place(&cluster.primary), place(&cluster.standbys[0]));
