@@ -8,6 +8,7 @@ pub mod catalogue;
 mod checkpoints;
 pub mod fix;
 pub mod options;
+mod proving;
 pub mod readiness;
 pub mod report;
 pub mod rule;

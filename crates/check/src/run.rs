@@ -6,7 +6,7 @@ mod target;
 
 use crate::{
     options::Options,
-    readiness,
+    proving, readiness,
     report::{Report, TargetError, TargetReport},
 };
 use futures_util::{StreamExt, stream};
@@ -45,8 +45,9 @@ pub async fn run(given: Vec<Given>, options: &Options, monitor: &dyn Monitor) ->
     monitor.begin("connecting", Some(total));
     let reached: Vec<_> = stream::iter(given).map(|one| reach(one, options)).buffered(width).collect().await;
     monitor.end("connecting", "");
-    let known: Vec<(String, Facts)> =
-        reached.iter().filter_map(|one| one.as_ref().ok()).map(|one| (one.name.clone(), one.facts.clone())).collect();
+    let ok = || reached.iter().filter_map(|one| one.as_ref().ok());
+    let known: Vec<(String, Facts)> = ok().map(|one| (one.name.clone(), one.facts.clone())).collect();
+    let targets: Vec<(String, Target)> = ok().map(|one| (one.name.clone(), one.target.clone())).collect();
     monitor.begin("checking", Some(total));
     let look = async |(at, one): (usize, Result<Reached, Box<TargetReport>>)| {
         let report = match one {
@@ -56,9 +57,32 @@ pub async fn run(given: Vec<Given>, options: &Options, monitor: &dyn Monitor) ->
         monitor.advance("checking", at as u64 + 1);
         report
     };
-    let targets = stream::iter(reached.into_iter().enumerate()).map(look).buffered(width).collect().await;
+    let mut reports: Vec<_> = stream::iter(reached.into_iter().enumerate()).map(look).buffered(width).collect().await;
     monitor.end("checking", "");
-    Report { surus: env!("CARGO_PKG_VERSION"), started_at, duration_ms: watch.elapsed_ms(), targets }
+    if options.prove {
+        monitor.begin("proving replication", None);
+        prove_replication(&mut reports, &targets).await;
+        monitor.end("proving replication", "");
+    }
+    Report { surus: env!("CARGO_PKG_VERSION"), started_at, duration_ms: watch.elapsed_ms(), targets: reports }
+}
+
+/// Writes a marker on each primary and reads it on those of its standbys that were given.
+async fn prove_replication(reports: &mut [TargetReport], targets: &[(String, Target)]) {
+    let target_of = |name: &str| targets.iter().find(|(other, _)| other == name).map(|(_, target)| target.clone());
+    let standbys: Vec<(String, String)> = reports
+        .iter()
+        .filter(|report| report.role == Some("standby"))
+        .filter_map(|report| Some((report.cluster.clone()?, report.name.clone())))
+        .collect();
+    for report in reports.iter_mut().filter(|report| report.role == Some("primary")) {
+        let own = standbys.iter().filter(|(cluster, _)| Some(cluster) == report.cluster.as_ref());
+        let own: Vec<(String, Target)> = own.filter_map(|(_, name)| Some((name.clone(), target_of(name)?))).collect();
+        if let (Some(primary), false) = (target_of(&report.name), own.is_empty()) {
+            let cluster = readiness::cluster_name(report);
+            report.proofs.push(proving::marker::prove(&primary, &own, &cluster, &report.name).await);
+        }
+    }
 }
 
 async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetReport>> {
@@ -67,6 +91,10 @@ async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetRep
     let watch = Stopwatch::start();
     let session = target.connect(&manners()).await.map_err(|error| Box::new(unreachable(&name, &error)))?;
     let connect_ms = watch.elapsed_ms();
+    if session.pooled() {
+        let message = format!("{name} is a connection pooler; nothing was checked");
+        return Err(Box::new(unreachable(&name, &ConnectError::new(code::CONNECT_POOLER, message))));
+    }
     if !session.version().is_supported() {
         let message = format!("{name} runs PostgreSQL {}; nothing was checked", session.version());
         let error = ConnectError::new(code::CONNECT_VERSION, message);

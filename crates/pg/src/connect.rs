@@ -200,7 +200,19 @@ impl Target {
     /// A connection string without password by which the same server can be found again later, from the ledger for
     /// `surus undo`: hosts, ports, user, database and TLS options.
     pub fn reference(&self) -> String {
-        self.label()
+        let left_out = |name: &str| matches!(name, "service" | "servicefile" | "application_name" | "options");
+        let mut parts = Vec::new();
+        for keyword in KEYWORDS.iter().filter(|keyword| !keyword.secret && !left_out(keyword.name)) {
+            let value = match keyword.name {
+                "user" => Some(self.user()),
+                "dbname" => Some(self.database()),
+                name => self.options.non_empty(name),
+            };
+            if let Some(value) = value {
+                parts.push(format!("{}='{}'", keyword.name, value.replace('\\', "\\\\").replace('\'', "\\'")));
+            }
+        }
+        parts.join(" ")
     }
 
     /// How to name it to people: `user@host:port/database`, never a password.

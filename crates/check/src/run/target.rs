@@ -7,6 +7,7 @@ use super::{
 use crate::{
     catalogue,
     options::{Options, Thresholds},
+    proving,
     readiness::{self, Standing},
     report::{Query, TargetReport},
     rule::{Access, Check, Look, RunsOn, Scope},
@@ -17,7 +18,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use surus_core::{clock::Deadline, finding::Reason};
+use surus_core::{clock::Deadline, finding::Reason, proof::Proof};
 use surus_pg::{Facts, Session, Target};
 
 /// What the two workers of a target share.
@@ -32,6 +33,8 @@ struct Work<'a> {
     queries: Mutex<Vec<Query>>,
     /// Database checks of the database that the first session is connected to; both workers take from it.
     own: Mutex<VecDeque<&'static Check>>,
+    proofs: Mutex<Vec<Proof>>,
+    autovacuum: Mutex<Vec<proving::autovacuum::Seen>>,
 }
 
 /// A database as a check meets it.
@@ -61,9 +64,13 @@ pub(super) async fn look(
         outcomes: Mutex::default(),
         queries: Mutex::default(),
         own: Mutex::default(),
+        proofs: Mutex::default(),
+        autovacuum: Mutex::default(),
     };
     work.record("facts", None, &session);
+    let snapshot = work.begin_proofs(&session).await;
     work.all_checks(&session).await;
+    work.end_proofs(&session, snapshot, &name).await;
     let Settled { findings, unknown, ok, not_applicable, suppressed } =
         locked(&work.outcomes, std::mem::take).settle(&options.config);
     let mut report = TargetReport {
@@ -79,6 +86,9 @@ pub(super) async fn look(
         standing: Some(Standing::of(&facts)),
         ..TargetReport::empty(&name)
     };
+    let (cluster, autovacuum) = (readiness::cluster_name(&report), locked(&work.autovacuum, std::mem::take));
+    report.proofs = locked(&work.proofs, std::mem::take);
+    report.proofs.extend(proving::autovacuum::judge(&report, &autovacuum, &cluster, &report.name));
     report.readiness = readiness::assess(&report, &[]);
     report
 }
@@ -136,6 +146,34 @@ impl Work<'_> {
         futures_util::future::join(first, second).await;
     }
 
+    /// Experiments are part of a whole look only, not of one for a few checks.
+    fn proves(&self) -> bool {
+        self.options.only.is_empty()
+    }
+
+    async fn begin_proofs(&self, session: &Session) -> Option<proving::statements::Snapshot> {
+        let snapshot = if self.proves() { proving::statements::begin(session).await } else { None };
+        self.record("proof", None, session);
+        snapshot
+    }
+
+    async fn end_proofs(&self, session: &Session, snapshot: Option<proving::statements::Snapshot>, name: &str) {
+        let cluster = self.facts.system_identifier.clone().unwrap_or_else(|| name.to_owned());
+        if let Some(snapshot) = snapshot {
+            let proof = proving::statements::end(snapshot, session, &cluster, name).await;
+            locked(&self.proofs, |proofs| proofs.extend(proof));
+        }
+        self.see_autovacuum(session).await;
+        self.record("proof", None, session);
+    }
+
+    async fn see_autovacuum(&self, session: &Session) {
+        if self.proves() && !self.facts.in_recovery {
+            let seen = proving::autovacuum::look(session).await;
+            locked(&self.autovacuum, |all| all.extend(seen));
+        }
+    }
+
     /// Takes checks of the own database until none is left.
     async fn take_own(&self, session: &Session, extensions: &BTreeSet<String>) {
         let place = Place { session, database: Some(&self.facts.database), extensions };
@@ -153,6 +191,8 @@ impl Work<'_> {
                 for check in checks {
                     self.one(check, &place).await;
                 }
+                self.see_autovacuum(&session).await;
+                self.record("proof", Some(name), &session);
             }
             Err(error) => {
                 for check in checks {
