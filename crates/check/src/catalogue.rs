@@ -88,8 +88,10 @@ catalogue! {
         no_pk,
     }
     seq {
+        exhaust,
     }
     pk {
+        int4,
     }
     fk {
     }

@@ -14,8 +14,11 @@ pub mod report;
 pub mod rule;
 pub mod run;
 pub mod scene;
+mod user_objects;
+mod user_rows;
 pub mod verdict;
 mod wal_room;
+mod widening;
 
 #[cfg(test)]
 pub(crate) mod testing;
