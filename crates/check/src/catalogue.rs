@@ -86,6 +86,8 @@ catalogue! {
     // Tables and schema
     tbl {
         no_pk,
+        unlogged,
+        huge,
     }
     seq {
         exhaust,
@@ -94,12 +96,18 @@ catalogue! {
         int4,
     }
     fk {
+        type_mismatch,
+        duplicate,
     }
     con {
+        not_valid,
     }
     trg {
+        disabled,
     }
     part {
+        default,
+        ahead,
     }
     r#type {
     }

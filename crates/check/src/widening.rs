@@ -25,6 +25,12 @@ pub(crate) struct Column {
 }
 
 impl Column {
+    /// Is it the column that the row names?
+    pub(crate) fn is(&self, row: surus_pg::Row<'_>, schema: &str, table: &str, column: &str) -> bool {
+        let same = |name: &str, own: &str| row.str(name).is_ok_and(|value| value == own);
+        same(schema, &self.schema) && same(table, &self.table) && same(column, &self.column)
+    }
+
     fn table_name(&self) -> String {
         quote::qualified(&self.schema, &self.table)
     }

@@ -3,7 +3,7 @@ use crate::{
     scene::Scene,
     user_objects::{no_extension_owns, user_schema},
     user_rows,
-    verdict::{Judged, Trouble, Verdict},
+    verdict::{Trouble, Verdict},
     widening,
 };
 use std::collections::BTreeMap;
