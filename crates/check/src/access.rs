@@ -80,7 +80,6 @@ fn transports(rule: &HbaRule) -> u8 {
     }
 }
 
-
 fn covers_address(outer: &HbaRule, inner: &HbaRule) -> bool {
     match (outer.address.as_deref(), inner.address.as_deref()) {
         (None, None) | (Some("all"), Some(_)) => true,

@@ -57,7 +57,8 @@ impl Config {
         };
         let text = std::fs::read_to_string(&path)
             .map_err(|error| Failure::new(code::CONFIG_READ, format!("{}: {error}", path.display())))?;
-        Self::parse(&text).map_err(|message| Failure::new(code::CONFIG_SYNTAX, format!("{}: {message}", path.display())))
+        Self::parse(&text)
+            .map_err(|message| Failure::new(code::CONFIG_SYNTAX, format!("{}: {message}", path.display())))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -99,6 +100,10 @@ mod tests {
         assert!(unknown.contains("line 2") && unknown.contains("ignroe"), "{unknown}");
         assert!(Config::parse("[check]\nignore = [{ key = 'x', reason = ' ' }]\n").unwrap_err().contains("no reason"));
         assert!(Config::parse("[check.thresholds.'no.such']\nx = { warn = 1 }\n").unwrap_err().contains("no check"));
-        assert!(Config::parse("[check.thresholds.'conn.saturation']\nx = { warn = 1 }\n").unwrap_err().contains("it has: used"));
+        assert!(
+            Config::parse("[check.thresholds.'conn.saturation']\nx = { warn = 1 }\n")
+                .unwrap_err()
+                .contains("it has: used")
+        );
     }
 }

@@ -28,7 +28,11 @@ impl TerminalProgress {
 impl Monitor for TerminalProgress {
     fn begin(&self, task: &str, units: Option<u64>) {
         let bar = units.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-        let template = if units.is_some_and(|units| units > 1) { "{spinner} {msg} {pos}/{len} ({elapsed})" } else { "{spinner} {msg} ({elapsed})" };
+        let template = if units.is_some_and(|units| units > 1) {
+            "{spinner} {msg} {pos}/{len} ({elapsed})"
+        } else {
+            "{spinner} {msg} ({elapsed})"
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
