@@ -362,3 +362,190 @@ fn decoded(text: &str) -> Result<String, ConnectError> {
     }
     String::from_utf8(bytes).map_err(|_| invalid("a percent-encoded part of the URI is not UTF-8"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As libpq's own test program prints it: the options in the order of the keywords.
+    fn shown(text: &str) -> Result<String, String> {
+        let options = parse(text).map_err(|error| error.message)?;
+        let pairs = ["user", "password", "dbname", "host", "hostaddr", "port", "sslmode", "options"];
+        let known: Vec<_> =
+            pairs.iter().filter_map(|name| options.get(name).map(|value| format!("{name}='{value}'"))).collect();
+        Ok(known.join(" "))
+    }
+
+    /// Cases of PostgreSQL's `src/interfaces/libpq/t/001_uri.pl`.
+    #[test]
+    fn reads_uris_as_libpq_does() {
+        let cases = [
+            (
+                "postgresql://uri-user:secret@host:12345/db",
+                "user='uri-user' password='secret' dbname='db' host='host' port='12345'",
+            ),
+            ("postgresql://uri-user@host:12345/db", "user='uri-user' dbname='db' host='host' port='12345'"),
+            ("postgresql://uri-user@host/db", "user='uri-user' dbname='db' host='host'"),
+            ("postgresql://host:12345/db", "dbname='db' host='host' port='12345'"),
+            ("postgresql://uri-user@host:12345/", "user='uri-user' host='host' port='12345'"),
+            ("postgresql://uri-user@", "user='uri-user'"),
+            ("postgresql://host:12345", "host='host' port='12345'"),
+            ("postgresql:///db", "dbname='db'"),
+            ("postgresql://", ""),
+            ("postgresql://hostname", "host='hostname'"),
+            ("postgresql://%68ostname", "host='hostname'"),
+            (
+                "postgresql://host/db?u%73er=someotheruser&port=12345",
+                "user='someotheruser' dbname='db' host='host' port='12345'",
+            ),
+            ("postgresql://host:12345?user=uri-user", "user='uri-user' host='host' port='12345'"),
+            ("postgresql://host?user=uri-user", "user='uri-user' host='host'"),
+            ("postgresql:///?host=/path/to/socket&user=uri-user", "user='uri-user' host='/path/to/socket'"),
+            ("postgresql://[::1]:12345/db", "dbname='db' host='::1' port='12345'"),
+            ("postgresql://[2001:db8::1234]/", "host='2001:db8::1234'"),
+            ("postgres://", ""),
+            ("postgres:///tmp", "dbname='tmp'"),
+            ("postgresql://host?hostaddr=127.0.0.1", "host='host' hostaddr='127.0.0.1'"),
+            ("postgres://%2Fvar%2Flib%2Fpostgresql/dbname", "dbname='dbname' host='/var/lib/postgresql'"),
+            ("postgresql://a:1,b,[::1]:3/db", "dbname='db' host='a,b,::1' port='1,,3'"),
+            ("postgresql://a,b/", "host='a,b'"),
+            ("postgresql://:pass:word@host", "password='pass:word' host='host'"),
+            ("postgresql://host/db?ssl=true", "dbname='db' host='host' sslmode='require'"),
+            ("postgresql://host/?options=-c%20geqo%3Doff", "host='host' options='-c geqo=off'"),
+        ];
+        for (uri, wanted) in cases {
+            assert_eq!(shown(uri).as_deref(), Ok(wanted), "{uri}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_uri() {
+        let cases = [
+            (
+                "postgresql://host/db?u%7aer=someotheruser",
+                "there is no connection option \"uzer\"; did you mean \"user\"?",
+            ),
+            ("postgresql://host?uzer=", "\"uzer\""),
+            ("postgresql://host?zzz", "has no \"=\""),
+            ("postgresql://host?key=key=value", "second \"=\""),
+            ("postgres://host?dbname=%XXfoo", "two hexadecimal digits"),
+            ("postgresql://a%00b", "%00"),
+            ("postgresql://%zz", "two hexadecimal digits"),
+            ("postgresql://%+1", "two hexadecimal digits"),
+            ("postgresql://%1", "two hexadecimal digits"),
+            ("postgresql://%", "two hexadecimal digits"),
+            ("postgresql://%ff", "not UTF-8"),
+            ("postgres://[::1", "no closing"),
+            ("postgres://[]", "empty"),
+            ("postgres://[::1]z", "only"),
+            ("postgresql://host:port/", "cannot be told apart"),
+            ("postgresql://u:p@ss@host/db", "write \"@\" as %40"),
+            ("postgresql://u:12/34@host/db", "write \"@\" as %40"),
+            ("http://host/db", "neither"),
+        ];
+        for (uri, wanted) in cases {
+            let message = shown(uri).unwrap_err();
+            assert!(message.contains(wanted), "{uri}: {message}");
+        }
+    }
+
+    #[test]
+    fn reads_pairs_as_libpq_does() {
+        let cases = [
+            ("", ""),
+            ("   ", ""),
+            ("sales", "dbname='sales'"),
+            ("host=h port = 5433  dbname\t=\td", "dbname='d' host='h' port='5433'"),
+            ("password='it\\'s \\\\ here' user=a\\ b", "user='a b' password='it's \\ here'"),
+            ("host='' user=x", "user='x' host=''"),
+            ("user=first user=second", "user='second'"),
+            ("options=-cgeqo=off", "options='-cgeqo=off'"),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(shown(text).as_deref(), Ok(wanted), "{text}");
+        }
+        let wrong = [
+            ("host", "dbname"),
+            ("host=h port", "missing after \"port\""),
+            ("host='h", "no closing quote"),
+            ("hots=h", "did you mean \"host\"?"),
+            ("database=d", "did you mean \"dbname\"?"),
+            ("ssl_mode=require", "did you mean \"sslmode\"?"),
+            ("quite_another_thing=1", "there is no connection option \"quite_another_thing\""),
+            ("a b", "neither"),
+        ];
+        for (text, wanted) in wrong {
+            let said = shown(text).unwrap_or_else(|message| message);
+            assert!(said.contains(wanted), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn half_a_password_is_not_repeated() {
+        for text in ["password=hunter two", "password=hunter two=x", "sslpassword=hunter two"] {
+            let error = parse(text).unwrap_err();
+            assert!(!error.message.contains("two") && !error.message.contains("hunter"), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let options = parse("user=anna password=hunter2 sslpassword=hunter3").unwrap();
+        let shown = format!("{options:?}");
+        assert!(shown.contains("anna") && !shown.contains("hunter"), "{shown}");
+    }
+
+    fn quoted(value: &str) -> String {
+        format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+    }
+
+    fn encoded(value: &str) -> String {
+        value.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_quoted_value_comes_back(user in "\\PC*", password in "\\PC*", host in "\\PC*") {
+            let text = format!("user={} password = {} host={}", quoted(&user), quoted(&password), quoted(&host));
+            let options = parse(&text).unwrap();
+            prop_assert_eq!(options.get("user"), Some(user.as_str()));
+            prop_assert_eq!(options.get("password"), Some(password.as_str()));
+            prop_assert_eq!(options.get("host"), Some(host.as_str()));
+        }
+
+        #[test]
+        fn an_encoded_value_comes_back(user in "[^\0]+", password in "[^\0]+", db in "[^\0]+", name in "[^\0]*") {
+            let text = format!(
+                "postgresql://{}:{}@host:1/{}?application_name={}",
+                encoded(&user), encoded(&password), encoded(&db), encoded(&name)
+            );
+            let options = parse(&text).unwrap();
+            prop_assert_eq!(options.get("user"), Some(user.as_str()));
+            prop_assert_eq!(options.get("password"), Some(password.as_str()));
+            prop_assert_eq!(options.get("dbname"), Some(db.as_str()));
+            prop_assert_eq!(options.get("application_name"), Some(name.as_str()));
+        }
+
+        #[test]
+        fn nothing_makes_it_fall_over(text in "\\PC*", uri in "[a-z0-9:/@%?&=,\\[\\]]*") {
+            let _ = parse(&text);
+            let _ = parse(&format!("postgresql://{uri}"));
+        }
+
+        /// Whatever stands unencoded where a password belongs is in no error.
+        #[test]
+        fn no_error_repeats_a_password(password in "[A-Z]{4}[@/:?=& '%\\[\\]][A-Z]{4}") {
+            for text in [
+                format!("postgresql://u:{password}@host:1/db"),
+                format!("host=h password={password} user=u"),
+            ] {
+                if let Err(error) = parse(&text) {
+                    for piece in password.split(|c: char| !c.is_ascii_uppercase()) {
+                        prop_assert!(!error.message.contains(piece), "{}: {}", text, error.message);
+                    }
+                }
+            }
+        }
+    }
+}

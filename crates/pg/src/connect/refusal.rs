@@ -39,7 +39,10 @@ pub(crate) fn explain(error: &tokio_postgres::Error, case: Circumstances<'_>) ->
     }
     let failed = |code, why: String| ConnectError::at(code, case.endpoint, why);
     let text = deepest(error).to_string();
-    if let Some(io) = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
+    // The client's kinds of error have no other name than their text.
+    let kind = error.to_string();
+    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    if let Some(io) = io.filter(|_| kind != "authentication error") {
         return from_wire(io, case.endpoint);
     }
     if error.is_closed() {
@@ -63,14 +66,14 @@ pub(crate) fn explain(error: &tokio_postgres::Error, case: Circumstances<'_>) ->
                 .into(),
         ),
         // What remains of SCRAM are answers that do not fit: the server does not know the password's verifier.
-        _ if error.to_string() == "authentication error" => failed(
+        _ if kind == "authentication error" => failed(
             code::CONNECT_OTHER,
             format!("the server could not show that it knows the password; it may be an impostor ({text})"),
         ),
-        _ if error.to_string() == "unexpected message from server" => {
+        _ if kind == "unexpected message from server" => {
             failed(code::CONNECT_NOT_POSTGRES, "the answer does not follow PostgreSQL's protocol".into())
         }
-        _ => failed(code::CONNECT_OTHER, format!("{error}: {text}")),
+        _ => failed(code::CONNECT_OTHER, format!("{kind}: {text}")),
     }
 }
 
@@ -95,7 +98,14 @@ pub(crate) fn from_wire(error: &io::Error, endpoint: &Endpoint) -> ConnectError 
         // With TLS 1.3 the server judges the client's certificate after the handshake.
         return ConnectError::at(alert_code(tls), endpoint, format!("TLS failed: {tls}"));
     }
+    // The decoder's own error for an end inside a message has no kind.
+    let cut_off = error.kind() == io::ErrorKind::Other && error.to_string() == "bytes remaining on stream";
     match error.kind() {
+        _ if cut_off => ConnectError::at(
+            code::CONNECT_CLOSED,
+            endpoint,
+            "the server closed the connection in the middle of a message".to_owned(),
+        ),
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted

@@ -1,6 +1,7 @@
 //! Connecting to real servers, and to real peers that are none.
 
 mod reach;
+mod refusals;
 mod tls;
 mod trials;
 
