@@ -14,6 +14,17 @@ macro_rules! catalogue {
 catalogue! {
     // Backups
     bkp {
+        archive_failing,
+        archive_off,
+        archive_gap,
+        age,
+        restore_test,
+        archive_queue,
+        rpo,
+        repo_space,
+        retention,
+        size_anomaly,
+        encrypted,
     }
 
     // Durability, memory and configuration
@@ -63,6 +74,12 @@ catalogue! {
 
     // WAL and checkpoints
     wal {
+        fs,
+        dir,
+        rate,
+        fpi_ratio,
+        buffers_full,
+        logical_unused,
     }
     ckpt {
         requested,

@@ -4,6 +4,7 @@
 //! connection is made (that is `pg`), how proofs are kept (that is `store`), and it never prints.
 
 mod access;
+mod archiving;
 pub mod catalogue;
 mod checkpoints;
 pub mod fix;
