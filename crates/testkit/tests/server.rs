@@ -1,7 +1,7 @@
 //! The harness itself: servers start, stop and go without leaving anything.
 
 use std::{process::Command, time::Duration};
-use surus_pg::{Programs, server::Mode};
+use surus_pg::{Manners, Programs, Target, server::Mode};
 use surus_testkit::{Certs, Cluster, Server, each_major};
 
 #[test]
@@ -9,6 +9,25 @@ fn every_major_starts_answers_and_goes() {
     each_major(|major| {
         let server = Server::builder().major(major).setting("wal_level", "logical").start();
         assert_eq!(server.value("SELECT current_setting('wal_level') AS v"), "logical");
+    });
+}
+
+#[test]
+fn every_major_has_tls_and_the_contrib_modules() {
+    let certs = Certs::new();
+    each_major(|major| {
+        let loaded = "pg_stat_statements";
+        let server = Server::builder().major(major).tls(&certs).setting("shared_preload_libraries", loaded).start();
+        server.sql("CREATE EXTENSION pg_stat_statements; CREATE EXTENSION pgstattuple; CREATE EXTENSION amcheck");
+        assert_eq!(server.value("SELECT calls > 0 AS v FROM pg_stat_statements LIMIT 1"), "t");
+        // 13 still makes md5 verifiers by default.
+        server.sql("SET password_encryption = 'scram-sha-256'; CREATE ROLE app LOGIN PASSWORD 'it''s'");
+        let root = certs.root_cert();
+        let dsn = server.dsn_as("app", "it's", "postgres").replace("host=127.0.0.1", "host=localhost");
+        let dsn = format!("{dsn} sslmode=verify-full sslrootcert={}", root.display());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let session = runtime.block_on(Target::parse(&dsn).unwrap().connect(&Manners::looking())).unwrap();
+        assert!(session.encrypted());
     });
 }
 
