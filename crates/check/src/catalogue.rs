@@ -98,6 +98,7 @@ catalogue! {
 
     // Indexes
     idx {
+        fk, duplicate, redundant, invalid, leftover,
     }
 
     // Tables and schema

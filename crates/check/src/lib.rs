@@ -8,6 +8,8 @@ mod archiving;
 pub mod catalogue;
 mod checkpoints;
 pub mod fix;
+mod index;
+mod nodes;
 pub mod options;
 mod proving;
 pub mod readiness;
