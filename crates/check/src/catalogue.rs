@@ -98,7 +98,7 @@ catalogue! {
 
     // Indexes
     idx {
-        fk, duplicate, redundant, invalid, leftover,
+        fk, invalid, leftover, duplicate, redundant, unused, write_heavy,
     }
 
     // Tables and schema

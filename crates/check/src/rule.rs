@@ -20,6 +20,9 @@ pub enum RunsOn {
     Any,
     Primary,
     Standby,
+    /// On every node, each for itself; a finding stands only where all given nodes of the cluster agree on its key,
+    /// and is shown once.
+    EveryNode,
 }
 
 /// What a check must have before it may look. The first one missing makes it *unknown*.

@@ -1,5 +1,6 @@
 //! Running checks: connect, gather facts, look, judge. One target that fails never hides the others.
 
+mod agree;
 mod gate;
 mod outcome;
 mod target;
@@ -58,6 +59,7 @@ pub async fn run(given: Vec<Given>, options: &Options, monitor: &dyn Monitor) ->
         report
     };
     let mut reports: Vec<_> = stream::iter(reached.into_iter().enumerate()).map(look).buffered(width).collect().await;
+    agree::settle(&mut reports);
     monitor.end("checking", "");
     if options.prove {
         monitor.begin("proving replication", None);

@@ -6,10 +6,7 @@ use crate::{
     verdict::{Judged, Verdict},
 };
 use std::cmp::Reverse;
-use surus_core::{
-    finding::Finding,
-    plan::{Plan, Step},
-};
+use surus_core::{finding::Finding, plan::Plan};
 use surus_pg::{Row, RowError, Rows, quote};
 
 /// `$nulls` says whether a unique index treats NULLs as equal; two that differ in it are still copies for reading.

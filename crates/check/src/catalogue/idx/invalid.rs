@@ -1,5 +1,5 @@
 use crate::{
-    index::{estimated_bytes, reindex_step, seconds_to_write},
+    index::{reindex_step, seconds_to_write},
     rule::{Check, Look, Need, RunsOn, Scope, Sql},
     scene::Scene,
     verdict::{Judged, Verdict},
