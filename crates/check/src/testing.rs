@@ -136,15 +136,6 @@ impl Stage {
         self.runtime.block_on(session.run(sql))
     }
 
-    /// Waits until a condition holds: statistics arrive a little after the fact.
-    pub fn wait_until(&self, condition: &str) {
-        let deadline = surus_core::clock::Deadline::after(std::time::Duration::from_secs(20));
-        while self.server.value(&format!("SELECT {condition} AS v")) != "t" {
-            assert!(!deadline.passed(), "not within 20 s: {condition}");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-
     /// Starts SQL that will not return soon (a lock wait, a sleep) in a session of its own; it ends with the server.
     pub fn start_in_background(&self, sql: &str) {
         let session = self.session("postgres");

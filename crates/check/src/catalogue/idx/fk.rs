@@ -202,7 +202,7 @@ mod tests {
                  UPDATE pg_class SET reltuples = 5000 WHERE relname IN ('orders', 'covered', 'partly', 'by_key', 'wrong'); \
                  DELETE FROM users WHERE id = 1",
             );
-            on.wait_until("pg_stat_get_tuples_deleted('users'::regclass) > 0");
+            on.until("SELECT pg_stat_get_tuples_deleted('users'::regclass) > 0 AS v");
             let found = on.findings();
             let seen: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.severity.word())).collect();
             let expected =

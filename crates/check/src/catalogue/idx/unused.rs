@@ -120,7 +120,7 @@ mod tests {
     fn sees_an_index_that_nobody_reads_once_statistics_are_old_enough() {
         seeded(&CHECK, |on| {
             on.sql(SEED);
-            on.wait_until("pg_stat_get_numscans('used'::regclass) > 0");
+            on.until("SELECT pg_stat_get_numscans('used'::regclass) > 0 AS v");
             let young = on.report();
             assert!(young.findings.is_empty());
             assert_eq!(young.unknown[0].reason.kind(), "statistics");
@@ -138,7 +138,7 @@ mod tests {
                 return;
             }
             on.sql(SEED);
-            on.wait_until("pg_stat_get_numscans('used'::regclass) > 0");
+            on.until("SELECT pg_stat_get_numscans('used'::regclass) > 0 AS v");
             on.limit("observed", 0.0);
             let standby = on.server.standby();
             standby.wait_caught_up(&on.server);
