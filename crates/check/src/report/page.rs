@@ -58,6 +58,7 @@ fn where_it_runs(check: &Check) -> String {
         RunsOn::Any => scope.to_owned(),
         RunsOn::Primary => format!("{scope}, on a primary"),
         RunsOn::Standby => format!("{scope}, on a standby"),
+        RunsOn::EveryNode => format!("{scope}, on every node; all given nodes of a cluster must agree"),
     }
 }
 
