@@ -128,12 +128,16 @@ catalogue! {
         ahead,
     }
     r#type {
+        poor,
     }
     up {
+        blockers,
     }
     lo {
+        orphans,
     }
     name {
+        truncate,
     }
 
     // Queries
