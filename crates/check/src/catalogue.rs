@@ -69,7 +69,8 @@ catalogue! {
 
     // Security
     sec {
-        hba_trust, hba_wide, hba_shadowed, remote_super, super_count, no_password, md5, valid_until,
+        hba_trust, remote_super, hba_wide, hba_shadowed, ssl, no_password, md5, valid_until, super_count, repl_role, rls,
+        secdef_path, secdef_view, public_schema, public_grants, sensitive_cols, untrusted_pl, rls_perf,
     }
 
     // WAL and checkpoints

@@ -236,6 +236,8 @@ fn seen() -> &'static BTreeMap<u16, Seen> {
 fn look(major: u16) -> Seen {
     let server = well_kept(major);
     server.sql("CREATE ROLE plain LOGIN");
+    // What PostgreSQL 15 and newer do in new databases.
+    server.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
     server.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
     server.expect_log("permission denied");
     let mut options = Options::default();
