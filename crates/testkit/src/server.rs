@@ -78,8 +78,8 @@ impl Builder {
         self
     }
 
-    /// Listen on 127.0.0.1 too; passwords (SCRAM) are asked for there unless [`Builder::hba`] says otherwise. PostgreSQL 13
-    /// makes SCRAM verifiers only with `password_encryption = 'scram-sha-256'`.
+    /// Listen on 127.0.0.1 too; passwords (SCRAM) are asked for there unless [`Builder::hba`] says otherwise.
+    /// PostgreSQL 13 makes SCRAM verifiers only with `password_encryption = 'scram-sha-256'`.
     #[must_use]
     pub fn tcp(mut self) -> Self {
         self.loopback = true;
