@@ -71,6 +71,7 @@ catalogue! {
     sec {
         hba_trust, remote_super, hba_wide, hba_shadowed, ssl, no_password, md5, valid_until, super_count, repl_role, rls,
         secdef_path, secdef_view, public_schema, public_grants, sensitive_cols, untrusted_pl, rls_perf,
+        common_password, plaintext,
     }
 
     // WAL and checkpoints

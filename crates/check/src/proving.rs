@@ -2,9 +2,12 @@
 //! nothing when it could not: then the item stays as the settings show it.
 
 pub(crate) mod autovacuum;
+pub(crate) mod encryption;
 pub(crate) mod marker;
+pub(crate) mod passwords;
 pub(crate) mod statements;
 
+use crate::report::TargetReport;
 use jiff::{SignedDuration, Timestamp};
 use surus_core::{
     clock::{self, Stopwatch},
@@ -66,5 +69,23 @@ impl Experiment {
             expires_at: Some(finished_at + SignedDuration::from_hours(24 * i64::from(days))),
             undo: None,
         }
+    }
+}
+
+/// No common password fits, but a login role that a password rule applies to has none, or the checks were blind: then
+/// the experiment alone proves nothing.
+pub(crate) fn settle_passwords(report: &mut TargetReport) {
+    const COMPANIONS: &[&str] = &["sec.no_password", "sec.md5"];
+    let bad = report.findings.iter().find(|finding| COMPANIONS.contains(&finding.id.as_str()));
+    let title = bad.map(|finding| finding.title.clone());
+    let seen = COMPANIONS.iter().all(|id| report.ok.contains(id)) || title.is_some();
+    report.proofs.retain(|proof| proof.kind != "passwords" || seen || proof.outcome == Outcome::Failed);
+    if let (Some(title), Some(proof)) = (title, report.proofs.iter_mut().find(|proof| proof.kind == "passwords")) {
+        proof.outcome = Outcome::Failed;
+        proof.steps.push(ProofStep {
+            what: "look for roles without a SCRAM verifier".into(),
+            result: title,
+            duration_ms: 0.0,
+        });
     }
 }

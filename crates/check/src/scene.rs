@@ -16,6 +16,8 @@ use surus_pg::{
 /// A look in progress: which check, at what, with which limits.
 pub struct Scene<'a> {
     pub check: &'static Check,
+    /// How the target is named in the report.
+    pub target: &'a str,
     pub facts: &'a Facts,
     /// The other given targets that belong to the same cluster, by name.
     pub siblings: &'a [(String, Facts)],
@@ -27,6 +29,11 @@ pub struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// How the ledger names the cluster.
+    pub fn cluster(&self) -> &str {
+        self.facts.system_identifier.as_deref().unwrap_or(self.target)
+    }
+
     /// The server's major.
     pub fn major(&self) -> u16 {
         self.facts.version.major()

@@ -1,6 +1,9 @@
 //! What a check's judgement is: findings, and what it could not see.
 
-use surus_core::finding::{Finding, Reason};
+use surus_core::{
+    finding::{Finding, Reason},
+    proof::Proof,
+};
 use surus_pg::{AskError, AskErrorKind, RowError};
 
 /// The outcome of a look. No finding and nothing unknown is *ok*.
@@ -11,6 +14,8 @@ pub struct Verdict {
     pub unknown: Vec<(String, Reason)>,
     /// The question does not arise here: no replica, no such feature in use.
     pub not_applicable: Option<String>,
+    /// An experiment that was made while looking.
+    pub proof: Option<Proof>,
 }
 
 impl Verdict {

@@ -8,7 +8,10 @@ use crate::{
     verdict::{Judged, Trouble, Verdict},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use surus_core::finding::{Finding, Reason};
+use surus_core::{
+    finding::{Finding, Reason},
+    proof::Proof,
+};
 
 /// The verdicts so far.
 #[derive(Default)]
@@ -18,6 +21,7 @@ pub(super) struct Outcomes {
     unknown: BTreeMap<(usize, String, String), (Reason, Vec<String>)>,
     looked: BTreeSet<usize>,
     not_applicable: BTreeMap<usize, String>,
+    proofs: Vec<Proof>,
 }
 
 /// The outcomes, ordered and with suppressions applied.
@@ -27,6 +31,7 @@ pub(super) struct Settled {
     pub ok: Vec<&'static str>,
     pub not_applicable: Vec<NotApplicable>,
     pub suppressed: Vec<Suppressed>,
+    pub proofs: Vec<Proof>,
 }
 
 pub(super) fn unknown(check: &Check, object: String, databases: Vec<String>, reason: Reason) -> Unknown {
@@ -48,6 +53,7 @@ impl Outcomes {
         };
         let at = position(check);
         self.looked.insert(at);
+        self.proofs.extend(verdict.proof);
         for mut finding in verdict.findings {
             finding.id = check.id.to_owned();
             finding.database = database.map(str::to_owned);
@@ -101,6 +107,7 @@ impl Outcomes {
                 .collect(),
             findings: self.findings,
             suppressed,
+            proofs: self.proofs,
         }
     }
 }

@@ -23,6 +23,7 @@ use surus_pg::{Facts, Session, Target};
 
 /// What the two workers of a target share.
 struct Work<'a> {
+    name: &'a str,
     target: &'a Target,
     facts: &'a Facts,
     siblings: Vec<(String, Facts)>,
@@ -55,6 +56,7 @@ pub(super) async fn look(
         other.0 != name && other.1.system_identifier.is_some() && other.1.system_identifier == facts.system_identifier
     };
     let work = Work {
+        name: &name,
         target: &target,
         facts: &facts,
         siblings: known.iter().filter(same_cluster).cloned().collect(),
@@ -70,8 +72,8 @@ pub(super) async fn look(
     work.record("facts", None, &session);
     let snapshot = work.begin_proofs(&session).await;
     work.all_checks(&session).await;
-    work.end_proofs(&session, snapshot, &name).await;
-    let Settled { findings, unknown, ok, not_applicable, suppressed } =
+    work.end_proofs(&session, snapshot).await;
+    let Settled { findings, unknown, ok, not_applicable, suppressed, proofs } =
         locked(&work.outcomes, std::mem::take).settle(&options.config);
     let mut report = TargetReport {
         version: Some(facts.version.to_string()),
@@ -83,11 +85,13 @@ pub(super) async fn look(
         not_applicable,
         suppressed,
         queries: locked(&work.queries, std::mem::take),
+        proofs,
         standing: Some(Standing::of(&facts)),
         ..TargetReport::empty(&name)
     };
     let (cluster, autovacuum) = (readiness::cluster_name(&report), locked(&work.autovacuum, std::mem::take));
-    report.proofs = locked(&work.proofs, std::mem::take);
+    report.proofs.extend(locked(&work.proofs, std::mem::take));
+    proving::settle_passwords(&mut report);
     report.proofs.extend(proving::autovacuum::judge(&report, &autovacuum, &cluster, &report.name));
     report.readiness = readiness::assess(&report, &[]);
     report
@@ -157,10 +161,10 @@ impl Work<'_> {
         snapshot
     }
 
-    async fn end_proofs(&self, session: &Session, snapshot: Option<proving::statements::Snapshot>, name: &str) {
-        let cluster = self.facts.system_identifier.clone().unwrap_or_else(|| name.to_owned());
+    async fn end_proofs(&self, session: &Session, snapshot: Option<proving::statements::Snapshot>) {
+        let cluster = self.facts.system_identifier.clone().unwrap_or_else(|| self.name.to_owned());
         if let Some(snapshot) = snapshot {
-            let proof = proving::statements::end(snapshot, session, &cluster, name).await;
+            let proof = proving::statements::end(snapshot, session, &cluster, self.name).await;
             locked(&self.proofs, |proofs| proofs.extend(proof));
         }
         self.see_autovacuum(session).await;
@@ -248,6 +252,7 @@ impl Work<'_> {
     async fn one(&self, check: &'static Check, place: &Place<'_>) {
         let scene = Scene {
             check,
+            target: self.name,
             facts: self.facts,
             siblings: &self.siblings,
             database: place.database,

@@ -24,7 +24,10 @@ pub static CHECK: Check = Check {
     needs: &[],
     thresholds: &[Threshold::warn_above("age", "s", 7.0 * 86_400.0)],
     look: Look::Query(
-        &[Sql::since(18, concat!(select!(), " AND k.conenforced", order!())), Sql::until(17, concat!(select!(), order!()))],
+        &[
+            Sql::since(18, concat!(select!(), " AND k.conenforced", order!())),
+            Sql::until(17, concat!(select!(), order!())),
+        ],
         judge,
     ),
 };
@@ -82,11 +85,10 @@ fn finding(row: Row<'_>, age: Option<f64>) -> Result<Finding, RowError> {
     )
     .takes((bytes as f64 / BYTES_PER_SECOND).max(0.1))
     .no_undo("it only records what is true");
-    let mut finding =
-        Finding::warn(format!("{object}.{name}"), format!("the {kind} {name} of {object} is NOT VALID"))
-            .detail("Rows from before it was added may break the rule, and the planner may not rely on it.")
-            .saw("definition", row.str("def")?)
-            .measured("estimated size of the table", bytes, "bytes");
+    let mut finding = Finding::warn(format!("{object}.{name}"), format!("the {kind} {name} of {object} is NOT VALID"))
+        .detail("Rows from before it was added may break the rule, and the planner may not rely on it.")
+        .saw("definition", row.str("def")?)
+        .measured("estimated size of the table", bytes, "bytes");
     if let Some(age) = age {
         finding = finding.measured("age", age, "s");
     }
@@ -116,7 +118,9 @@ mod tests {
                 ["public.d.small", "public.t.known", "public.t.positive"]
             );
             for finding in &found {
-                let Action::Sql { sql, .. } = &finding.fix.as_ref().unwrap().steps[0].action else { panic!("{finding:?}") };
+                let Action::Sql { sql, .. } = &finding.fix.as_ref().unwrap().steps[0].action else {
+                    panic!("{finding:?}")
+                };
                 on.sql(sql);
             }
             assert_eq!(on.findings(), []);
@@ -129,9 +133,13 @@ mod tests {
 
     #[test]
     fn a_young_one_is_left_alone_where_its_age_is_known() {
-        seeded_on(&CHECK, |builder| builder.setting("track_commit_timestamp", "on"), |on| {
-            on.sql(SEED);
-            assert_eq!(on.findings(), []);
-        });
+        seeded_on(
+            &CHECK,
+            |builder| builder.setting("track_commit_timestamp", "on"),
+            |on| {
+                on.sql(SEED);
+                assert_eq!(on.findings(), []);
+            },
+        );
     }
 }

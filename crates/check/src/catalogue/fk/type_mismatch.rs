@@ -110,7 +110,10 @@ mod tests {
             let found = on.findings();
             assert_eq!(
                 found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(),
-                ["fk.type_mismatch:postgres/public.child.child_a_fkey", "fk.type_mismatch:postgres/public.child.child_e_fkey"]
+                [
+                    "fk.type_mismatch:postgres/public.child.child_a_fkey",
+                    "fk.type_mismatch:postgres/public.child.child_e_fkey"
+                ]
             );
             let plan = |at: usize| found[at].fix.as_ref().unwrap();
             assert_eq!((plan(0).is_applicable(), plan(1).is_applicable()), (true, false));

@@ -80,7 +80,9 @@ fn finding(severity: Severity, row: Row<'_>, covered_s: f64) -> Result<Finding, 
         ),
     };
     let detail = match has_default {
-        true => "After that, new rows go to the default partition and stand in the way of the partition they belong to.",
+        true => {
+            "After that, new rows go to the default partition and stand in the way of the partition they belong to."
+        }
         false => "After that, every INSERT of a new row fails.",
     };
     let advice = format!(

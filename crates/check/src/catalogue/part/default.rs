@@ -89,7 +89,10 @@ mod tests {
             let found = on.findings();
             assert_eq!(
                 found.iter().map(|f| (f.key.as_str(), f.severity.word())).collect::<Vec<_>>(),
-                [("part.default:postgres/public.m_default", "warn"), ("part.default:postgres/public.l_default", "info")]
+                [
+                    ("part.default:postgres/public.m_default", "warn"),
+                    ("part.default:postgres/public.l_default", "info")
+                ]
             );
             assert!(found[0].title.contains("1 234 rows"), "{}", found[0].title);
         });

@@ -108,7 +108,8 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
             verdict.findings.extend(finding(scene, access, key, value).await?);
         }
         if hidden > 0 {
-            let grant = format!("{hidden} tables are not readable: GRANT pg_read_all_data TO {}", scene.facts.role.name);
+            let grant =
+                format!("{hidden} tables are not readable: GRANT pg_read_all_data TO {}", scene.facts.role.name);
             verdict = verdict.but_unknown("tables without SELECT", Reason::Privilege(grant));
         }
         if rows.len() > MOST {
@@ -162,10 +163,7 @@ mod tests {
             );
             let found = on.findings();
             let seen: Vec<_> = found.iter().map(|f| (f.object.as_str(), f.severity.word())).collect();
-            assert_eq!(
-                seen,
-                [("public.imported.id", "crit"), ("public.parts.id", "crit"), ("public.tiny.id", "warn")]
-            );
+            assert_eq!(seen, [("public.imported.id", "crit"), ("public.parts.id", "crit"), ("public.tiny.id", "warn")]);
             let plan = found[0].fix.as_ref().unwrap();
             assert_eq!(plan.steps.len(), 2, "the referencing column comes along");
             assert!(plan.is_applicable());

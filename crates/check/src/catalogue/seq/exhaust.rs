@@ -200,7 +200,8 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
             }
         }
         if hidden > 0 {
-            let grant = format!("{hidden} sequences are not readable: GRANT pg_read_all_data TO {}", scene.facts.role.name);
+            let grant =
+                format!("{hidden} sequences are not readable: GRANT pg_read_all_data TO {}", scene.facts.role.name);
             verdict = verdict.but_unknown("sequences without SELECT", Reason::Privilege(grant));
         }
         if rows.len() > MOST {
@@ -220,11 +221,16 @@ async fn finding(
     let Some(progress) = sequence.progress(last) else { return Ok(None) };
     let Some(severity) = scene.grade("used", progress.percent) else { return Ok(None) };
     let what = sequence.column.as_ref().map_or(&sequence.name, |column| &column.name);
-    let title =
-        format!("{what} has used {:.1} % of its values; {} are left", progress.percent, human_count(progress.values_left));
+    let title = format!(
+        "{what} has used {:.1} % of its values; {} are left",
+        progress.percent,
+        human_count(progress.values_left)
+    );
     let mut finding = Finding::new(severity, sequence.name.as_str(), title)
         .detail(match &sequence.column {
-            Some(column) => format!("When {} is reached, every INSERT into its table that asks for a new value fails.", column.name),
+            Some(column) => {
+                format!("When {} is reached, every INSERT into its table that asks for a new value fails.", column.name)
+            }
             None => "When the end is reached, nextval fails for everybody.".to_owned(),
         })
         .measured("used", progress.percent, "%")
@@ -268,7 +274,8 @@ async fn fix(access: Access<'_>, sequence: &Sequence) -> Result<Plan, Trouble> {
     if narrow_type {
         return Ok(Plan::one(format!("make {name} a bigint sequence"), sequence.widen()));
     }
-    let (bound, far) = if sequence.increment > 0 { ("MAXVALUE", "a larger value") } else { ("MINVALUE", "a smaller value") };
+    let (bound, far) =
+        if sequence.increment > 0 { ("MAXVALUE", "a larger value") } else { ("MINVALUE", "a smaller value") };
     Ok(Plan::advice(format!(
         "the end of {name} was set on purpose; if more values are meant, ALTER SEQUENCE {name} {bound} … with {far}, or ALTER \
          SEQUENCE {name} NO {bound}"
@@ -284,8 +291,7 @@ mod tests {
     check_tests!(CHECK);
 
     fn sequence(start: i64, increment: i64, min: i64, max: i64, most: Option<i64>) -> Sequence {
-        let column =
-            most.map(|most| Column { relid: 1, attnum: 1, name: "t.id".into(), identity: false, most });
+        let column = most.map(|most| Column { relid: 1, attnum: 1, name: "t.id".into(), identity: false, most });
         Sequence { name: "s".into(), start, increment, min, max, cycles: false, type_name: "integer".into(), column }
     }
 

@@ -54,12 +54,15 @@ fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
              must contain {column}"
         );
         findings.push(
-            Finding::info(table.as_str(), format!("{table} has about {} and no partitions", Bytes(bytes.unsigned_abs())))
-                .detail(format!("Its column {column} suggests that it grows with time."))
-                .measured("estimated size", bytes, "bytes")
-                .measured("estimated rows", row.i64("rows")?, "rows")
-                .saw("time column", row.str("attname")?)
-                .fix(Plan::advice(advice)),
+            Finding::info(
+                table.as_str(),
+                format!("{table} has about {} and no partitions", Bytes(bytes.unsigned_abs())),
+            )
+            .detail(format!("Its column {column} suggests that it grows with time."))
+            .measured("estimated size", bytes, "bytes")
+            .measured("estimated rows", row.i64("rows")?, "rows")
+            .saw("time column", row.str("attname")?)
+            .fix(Plan::advice(advice)),
         );
     }
     Ok(Verdict::of(findings))

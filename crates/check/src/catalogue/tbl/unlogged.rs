@@ -57,10 +57,11 @@ fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
         let bytes = row.i64("bytes")?;
         let sql = |to: &str| format!("ALTER {statement} {name} SET {to}");
         let plan = if bytes <= REWRITE_BYTES {
-            let step = Step::sql(sql("LOGGED"), Lock::AccessExclusive, "the content survives a crash and reaches standbys")
-                .interrupts(Interruption::Rewrite)
-                .takes((bytes as f64 / BYTES_PER_SECOND).max(0.1))
-                .undo_sql(sql("UNLOGGED"));
+            let step =
+                Step::sql(sql("LOGGED"), Lock::AccessExclusive, "the content survives a crash and reaches standbys")
+                    .interrupts(Interruption::Rewrite)
+                    .takes((bytes as f64 / BYTES_PER_SECOND).max(0.1))
+                    .undo_sql(sql("UNLOGGED"));
             Plan::one(format!("make {name} logged"), step)
         } else {
             Plan::advice(format!(

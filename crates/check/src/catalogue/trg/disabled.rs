@@ -70,10 +70,13 @@ fn finding(row: Row<'_>) -> Result<Finding, RowError> {
         .undo_sql(sql("DISABLE"));
     let plan = Plan::one(format!("enable the triggers of {table}"), step);
     if !row.bool("internal")? {
-        return Ok(Finding::warn(format!("{table}.{trigger}"), format!("the trigger {trigger} of {table} is disabled"))
-            .detail("What it should do has not happened for the rows that came in since.")
-            .saw("tgenabled", "D")
-            .fix(plan));
+        return Ok(Finding::warn(
+            format!("{table}.{trigger}"),
+            format!("the trigger {trigger} of {table} is disabled"),
+        )
+        .detail("What it should do has not happened for the rows that came in since.")
+        .saw("tgenabled", "D")
+        .fix(plan));
     }
     let constraint = quote::ident(row.str("conname")?);
     let missed = match row.bool("referencing")? {
@@ -85,7 +88,9 @@ fn finding(row: Row<'_>) -> Result<Finding, RowError> {
         format!("{table}.{constraint}"),
         format!("the foreign key {constraint} is not enforced on {table}: its triggers are disabled"),
     )
-    .detail(format!("PostgreSQL shows the constraint as valid although {missed}. Look for such rows after enabling it."))
+    .detail(format!(
+        "PostgreSQL shows the constraint as valid although {missed}. Look for such rows after enabling it."
+    ))
     .saw("tgenabled", "D")
     .saw("trigger", row.str("tgname")?)
     .fix(plan))
