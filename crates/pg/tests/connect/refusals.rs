@@ -103,7 +103,7 @@ async fn peers_that_are_not_postgres() {
 #[tokio::test]
 async fn peers_that_hang_up_in_the_middle() {
     const SCRAM: &[u8] = b"R\x00\x00\x00\x17\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00";
-    const LET_IN: &[u8] = b"R\x00\x00\x00\x08\x00\x00\x00\x00S\x00\x00\x00\x1aserver_version\x0015.1\x00\x00\x00";
+    const LET_IN: &[u8] = b"R\x00\x00\x00\x08\x00\x00\x00\x00S\x00\x00\x00\x18server_version\x0015.1\x00";
     let cases: [(&str, u16); 7] = [
         ("at once", peer(&[])),
         ("after offering TLS", peer(&[b"S"])),
