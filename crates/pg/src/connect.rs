@@ -381,7 +381,7 @@ impl Target {
             tls::Negotiated::Plain(socket) => Ok((Wire::new(Carrier::Plain(socket), None, required), None)),
             tls::Negotiated::Tls(stream, info) => {
                 let end_point = info.end_point_hash.clone();
-                Ok((Wire::new(Carrier::Tls(stream), end_point, required), Some(info)))
+                Ok((Wire::new(Carrier::Tls(stream), end_point, required), Some(*info)))
             }
         }
     }

@@ -261,3 +261,14 @@ impl Session {
         self.run(&manners.as_sql(self.version())).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_servers_are_not_asked_for_what_they_do_not_know() {
+        let sql = |num| Manners::looking().as_sql(Version::from_num(num));
+        assert!(!sql(100_023).contains("jit") && sql(110_000).contains("SET jit = off"));
+    }
+}

@@ -215,13 +215,24 @@ fn key_values(text: &str) -> Result<Options, ConnectError> {
             });
         };
         let (value, after) = value(value_text.trim_start())?;
-        if find(name).is_none() && options.get("password").is_some() {
-            return Err(invalid("an unknown option follows the password; a value with spaces must stand in quotes"));
-        }
+        refuse_pieces(&options, name)?;
         options.set(name, value)?;
         rest = after.trim_start();
     }
     Ok(options)
+}
+
+/// An unknown option after a password may be a piece of the password, and must not be repeated.
+fn refuse_pieces(options: &Options, name: &str) -> Result<(), ConnectError> {
+    let secret_given = options.get("password").is_some() || options.get("sslpassword").is_some();
+    // Percent-encoded names are known only once they are decoded; libpq's own are never written so.
+    if secret_given && find(name).is_none() && name != "ssl" {
+        return Err(invalid(
+            "an unknown option follows the password; a password with special characters must be quoted, or in a URI \
+             percent-encoded",
+        ));
+    }
+    Ok(())
 }
 
 /// One value and what follows it.
@@ -321,6 +332,7 @@ fn query(text: &str, options: &mut Options) -> Result<(), ConnectError> {
         let Some((name, value)) = pair.split_once('=') else {
             return Err(invalid("a parameter after \"?\" in the URI has no \"=\""));
         };
+        refuse_pieces(options, name)?;
         if value.contains('=') {
             return Err(invalid(format!("the URI parameter \"{name}\" has a second \"=\"; write it as %3D")));
         }
@@ -539,6 +551,7 @@ mod tests {
             for text in [
                 format!("postgresql://u:{password}@host:1/db"),
                 format!("host=h password={password} user=u"),
+                format!("postgresql://h/db?password={password}&user=u"),
             ] {
                 if let Err(error) = parse(&text) {
                     for piece in password.split(|c: char| !c.is_ascii_uppercase()) {

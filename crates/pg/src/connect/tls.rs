@@ -59,7 +59,7 @@ impl TlsInfo {
 pub(crate) enum Negotiated {
     /// The server has none; the socket is still good.
     Plain(Socket),
-    Tls(Box<TlsStream<Socket>>, TlsInfo),
+    Tls(Box<TlsStream<Socket>>, Box<TlsInfo>),
 }
 
 /// Asks for TLS and shakes hands.
@@ -184,7 +184,7 @@ fn finished(
         client_certificate: own.sent(),
         end_point_hash: certificate::end_point_hash(&parsed, der),
     };
-    Ok(Negotiated::Tls(Box::new(stream), info))
+    Ok(Negotiated::Tls(Box::new(stream), Box::new(info)))
 }
 
 /// Why hands were not shaken.

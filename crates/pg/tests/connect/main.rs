@@ -1,5 +1,6 @@
 //! Connecting to real servers, and to real peers that are none.
 
+mod certificates;
 mod pooler;
 mod reach;
 mod refusals;

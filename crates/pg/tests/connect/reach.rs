@@ -3,7 +3,7 @@
 use crate::{connect, connect_in, nobody, refused};
 use surus_core::code;
 use surus_pg::{AskErrorKind, AuthMethod, Environment, Manners, Target};
-use surus_testkit::{Cluster, Server};
+use surus_testkit::{Certs, Cluster, Server, majors};
 
 #[tokio::test]
 async fn a_unix_socket_by_directory_uri_and_default() {
@@ -198,5 +198,26 @@ async fn require_auth_keeps_the_password_at_home() {
         assert_eq!(connect(&format!("{dsn} require_auth={good}")).await.unwrap().auth_method(), method);
         let error = refused(&format!("{dsn} require_auth={bad}")).await;
         assert_eq!(error.code, code::CONNECT_AUTH_METHOD, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn every_major_lets_us_in_by_scram_and_md5() {
+    let certs = Certs::new();
+    for major in majors() {
+        let hba = "host all anna 127.0.0.1/32 scram-sha-256\nhost all bert 127.0.0.1/32 md5";
+        let server = Server::builder().major(major).tls(&certs).hba(hba).start();
+        server.sql("SET password_encryption = 'scram-sha-256'; CREATE ROLE anna LOGIN PASSWORD 'p'");
+        server.sql("SET password_encryption = 'md5'; CREATE ROLE bert LOGIN PASSWORD 'p'");
+        for (user, method) in [("anna", AuthMethod::Scram), ("bert", AuthMethod::Md5)] {
+            for mode in ["disable", "require"] {
+                let port = server.local().port();
+                let dsn = format!("host=127.0.0.1 port={port} user={user} password=p dbname=postgres sslmode={mode}");
+                let session = connect(&dsn).await.unwrap();
+                assert_eq!((session.version().major(), session.auth_method()), (major, method));
+                assert_eq!(session.encrypted(), mode == "require");
+                assert!(!session.pooled());
+            }
+        }
     }
 }
