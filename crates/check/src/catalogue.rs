@@ -36,6 +36,11 @@ catalogue! {
     repl {
     }
     slot {
+        status,
+        retained,
+        inactive,
+        unlimited,
+        xmin,
     }
     lrepl {
     }

@@ -17,6 +17,7 @@ pub mod report;
 pub mod rule;
 pub mod run;
 pub mod scene;
+mod slots;
 mod user_objects;
 mod user_rows;
 pub mod verdict;
