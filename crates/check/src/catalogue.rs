@@ -30,6 +30,23 @@ catalogue! {
     // Durability, memory and configuration
     cfg {
         durability_off,
+        corruption_knobs,
+        checksums,
+        file_errors,
+        standby_lower,
+        pending_restart,
+        drift,
+        memory_budget,
+        shared_buffers,
+        hash_mem,
+        huge_pages,
+        planner_disabled,
+        storage_costs,
+        jit,
+        parallel_oversub,
+        observability,
+        pgss_capacity,
+        ext_outdated,
     }
 
     // Replication and slots

@@ -20,6 +20,7 @@ pub mod scene;
 mod slots;
 mod user_objects;
 mod user_rows;
+mod statements;
 pub mod verdict;
 mod wal_room;
 mod widening;

@@ -39,6 +39,11 @@ impl Scene<'_> {
         self.facts.version.major()
     }
 
+    /// The given target that is the primary of this standby's cluster.
+    pub fn primary(&self) -> Option<&(String, Facts)> {
+        self.siblings.iter().find(|(_, facts)| !facts.in_recovery)
+    }
+
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.facts.settings

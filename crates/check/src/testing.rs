@@ -99,6 +99,19 @@ impl Stage {
         local.restart(std::time::Duration::from_secs(60)).unwrap();
     }
 
+    /// Sets server settings and lets the server read them without a restart.
+    pub fn reload(&self, settings: &[(&str, &str)]) {
+        self.server.local().write_settings(settings).unwrap();
+        let read_at = || self.server.value("SELECT pg_conf_load_time() AS v");
+        let before = read_at();
+        self.server.local().reload();
+        let deadline = surus_core::clock::Deadline::after(std::time::Duration::from_secs(30));
+        while read_at() == before {
+            assert!(!deadline.passed(), "the server does not read its settings");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     /// A session that stays open until it is dropped.
     pub fn session(&self, database: &str) -> Session {
         let manners = Manners { application_name: "app".into(), ..Manners::changing() };

@@ -32,6 +32,14 @@ impl Setting {
         self.context == "postmaster"
     }
 
+    /// Does the value hold for the server, not only for our session, role or database?
+    pub fn is_server_wide(&self) -> bool {
+        !matches!(
+            self.source.as_str(),
+            "session" | "client" | "user" | "database" | "database user" | "interactive" | "test"
+        )
+    }
+
     /// Is it as built in?
     pub fn is_default(&self) -> bool {
         self.source == "default" || self.boot_value.as_deref() == Some(self.value.as_str())
