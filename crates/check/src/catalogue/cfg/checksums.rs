@@ -89,6 +89,7 @@ mod tests {
     fn sees_a_damaged_page() {
         seeded(&CHECK, |on| {
             on.server.expect_log("invalid page in block 0");
+            on.server.expect_log("connection to client lost");
             on.sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS a");
             let file = on.server.data_dir().join(on.server.value("SELECT pg_relation_filepath('t') AS v"));
             on.server.local_mut().stop(surus_pg::server::Mode::Fast).unwrap();
