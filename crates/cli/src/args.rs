@@ -51,6 +51,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Show the plan that makes findings go away; carry it out with --apply
     Fix(FixArgs),
+    /// A primary and a standby on this machine with problems planted: check, fix and look around
+    Demo(DemoArgs),
     /// Take back a change that `surus fix --apply` made
     Undo(UndoArgs),
     /// The ledger: every proof and every change, in a hash chain
@@ -88,6 +90,45 @@ pub struct FixArgs {
     pub yes: bool,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  surus demo                     until Ctrl-C, which stops both servers and removes everything
+  surus demo --once              ends after the report
+  surus demo --dir ~/lab --keep  keeps the servers' files; the same command starts them again
+
+Exit status: 0 also when there are findings · 130 interrupted before the report · otherwise as for all commands")]
+pub struct DemoArgs {
+    /// An empty or new directory for the servers [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Leave the files where they are at the end
+    #[arg(long)]
+    pub keep: bool,
+    /// End after the report
+    #[arg(long)]
+    pub once: bool,
+    /// How long the application works before the check
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// About how many rows the application has
+    #[arg(long, value_name = "N", default_value_t = crate::demo::schema::ROWS, value_parser = clap::value_parser!(u64).range(100..))]
+    pub rows: u64,
+    /// The primary's port on 127.0.0.1 [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..))]
+    pub port: Option<u16>,
+    /// With json, one document after the report (needs --once)
+    #[arg(long, value_enum, default_value_t = DemoFormat::Text)]
+    pub format: DemoFormat,
+}
+
+/// How the demo tells what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DemoFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, ClapArgs)]

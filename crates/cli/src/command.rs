@@ -1,9 +1,12 @@
 //! One module per command.
 
 mod check;
+mod demo;
 mod fix;
 mod proof;
 mod undo;
+
+pub use check::print;
 
 use crate::{
     args::{Args, Command},
@@ -19,6 +22,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
     match args.command {
         Command::Check(check) => check::run(&global, check).await,
         Command::Fix(fix) => fix::run(&global, fix).await,
+        Command::Demo(demo) => demo::run(&global, demo).await,
         Command::Undo(undo) => undo::run(&global, undo).await,
         Command::Proof { verb } => proof::run(&global, &verb),
         Command::Completions { shell } => {

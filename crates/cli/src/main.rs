@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod config;
+mod demo;
 mod failure;
 mod ledger;
 mod paint;

@@ -17,6 +17,8 @@ use std::{
 pub struct Account {
     uid: u32,
     gid: u32,
+    /// Its name, which peer authentication sees; absent when the machine has no name for it.
+    name: Option<String>,
     /// True when we are root and must become this account.
     step_down: bool,
 }
@@ -29,14 +31,15 @@ impl Account {
     pub fn unprivileged() -> Result<Self, LocalError> {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         if !uid.is_root() {
-            return Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), step_down: false });
+            let name = whoami::username().ok();
+            return Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), name, step_down: false });
         }
         let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
         ["postgres", "nobody"]
             .iter()
-            .find_map(|name| in_passwd(&accounts, name))
-            .filter(|(uid, _)| *uid != 0)
-            .map(|(uid, gid)| Self { uid, gid, step_down: true })
+            .find_map(|name| in_passwd(&accounts, name).map(|numbers| (*name, numbers)))
+            .filter(|(_, (uid, _))| *uid != 0)
+            .map(|(name, (uid, gid))| Self { uid, gid, name: Some(name.to_owned()), step_down: true })
             .ok_or(LocalError::Root)
     }
 
@@ -48,6 +51,11 @@ impl Account {
     /// The numeric group id.
     pub fn gid(&self) -> u32 {
         self.gid
+    }
+
+    /// Its name on this machine, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// A command that runs as this account, in `dir`, with a clean environment: PATH, UTF-8 messages in English, UTC.
@@ -127,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_closed_directory_is_named() {
-        let account = Account { uid: 54_321, gid: 54_321, step_down: true };
+        let account = Account { uid: 54_321, gid: 54_321, name: None, step_down: true };
         let dir = tempfile::tempdir().unwrap();
         let closed = dir.path().join("closed");
         fs::create_dir_all(closed.join("inside")).unwrap();

@@ -133,6 +133,8 @@ pub struct LocalServer {
     superuser: String,
     port: u16,
     loopback: bool,
+    /// Somebody chose the port: when it is taken, no other is tried.
+    port_is_fixed: bool,
     child: Option<Child>,
     log_start: u64,
 }
@@ -240,6 +242,7 @@ impl LocalServer {
             superuser: superuser.to_owned(),
             port: SOCKET_PORT,
             loopback: false,
+            port_is_fixed: false,
             child: None,
             log_start: 0,
         })
@@ -390,6 +393,15 @@ impl LocalServer {
         self.write_own_settings()
     }
 
+    /// Makes it listen on 127.0.0.1 too, on this port and no other.
+    ///
+    /// # Errors
+    /// As [`LocalServer::write_settings`].
+    pub fn listen_on_port(&mut self, port: u16) -> Result<(), LocalError> {
+        (self.loopback, self.port, self.port_is_fixed) = (true, port, true);
+        self.write_own_settings()
+    }
+
     fn write_own_settings(&mut self) -> Result<(), LocalError> {
         let port = self.port.to_string();
         let socket_dir = self.socket_dir.display().to_string();
@@ -408,7 +420,7 @@ impl LocalServer {
     /// # Errors
     /// [`LocalError::Start`] with the log's last lines when it ended or was not ready in time; it does not run then.
     pub fn start(&mut self, within: Duration) -> Result<(), LocalError> {
-        let mut tries = if self.loopback { PORT_TRIES } else { 1 };
+        let mut tries = if self.loopback && !self.port_is_fixed { PORT_TRIES } else { 1 };
         loop {
             tries -= 1;
             match self.start_once(within) {

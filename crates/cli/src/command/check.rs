@@ -104,7 +104,7 @@ pub fn given(dsns: &[String], config: &Config) -> Result<Vec<Given>, Failure> {
 /// Appends the proofs of this run to the ledger and assesses readiness with all that count.
 ///
 /// A ledger that cannot be written never hides the findings: the proofs then do not count, and the items say so.
-fn record(report: &mut Report, global: &Global, config: &Config) {
+pub fn record(report: &mut Report, global: &Global, config: &Config) {
     let store = ledger::open(global, config);
     for target in &mut report.targets {
         let outcome = store.as_ref().map_err(Clone::clone).and_then(|store| {

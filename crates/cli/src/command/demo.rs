@@ -1,0 +1,335 @@
+//! `surus demo`: the order of events. Each part is in `demo/`.
+
+use super::check;
+use crate::{
+    args::{DemoArgs, DemoFormat, Global},
+    config::Config,
+    demo::{
+        certificates::Certificates,
+        link::{LAB, Link, MONITOR, Passwords, SUPERUSER},
+        live,
+        load::{self, Place},
+        misdeeds,
+        planted::{PLANTED, Planted},
+        remedy::{self, Fixed},
+        schema::{self, Sizes},
+        servers::{self, Servers},
+        show::{self, Doors, Show},
+        site::Site,
+        stop::{Ended, Stop},
+    },
+    failure::Failure,
+    ledger,
+    paint::Paint,
+    report,
+};
+use serde::Serialize;
+use std::time::Duration;
+use surus_check::{
+    options::Options,
+    report::{Report, TargetReport},
+    run::{self, Given},
+};
+use surus_core::{clock::Stopwatch, code, size::human_count};
+use surus_pg::{LocalError, LocalServer, Programs, Session, Target, server::Mode};
+use tokio::task::JoinSet;
+
+/// As a shell says of a command that an interrupt ended.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command.
+pub async fn run(global: &Global, args: DemoArgs) -> Result<u8, Failure> {
+    if args.format == DemoFormat::Json && !args.once {
+        return Err(Failure::new(code::OUTPUT_FORMAT, "--format json is one document at the end; it needs --once"));
+    }
+    let stop = Stop::listen()?;
+    let programs = usable()?;
+    let site = Site::open(args.dir.as_deref())?;
+    let show = Show::new(args.format == DemoFormat::Json, global.quiet);
+    let mut stage = Stage {
+        global: Global { data_dir: Some(site.join("surus")), ..global.clone() },
+        link: Link::of(&site),
+        site,
+        servers: Servers::default(),
+        workers: JoinSet::new(),
+        show,
+        stop,
+    };
+    let mut reported = false;
+    let outcome = stage.play(&programs, &args, &mut reported).await;
+    let interrupted = stage.stop.asked();
+    stage.close(&args).await?;
+    match outcome {
+        // An interrupt at the terminal also reaches the program that was running, which then fails: no error.
+        _ if interrupted => Ok(if reported { 0 } else { INTERRUPTED }),
+        Err(Ended::Asked) | Ok(()) => Ok(0),
+        Err(Ended::Failed(failure)) => Err(failure),
+    }
+}
+
+/// The installations that can make a primary and a standby, newest first.
+fn usable() -> Result<Vec<Programs>, Failure> {
+    let all = Programs::find_all().into_iter();
+    let usable: Vec<_> =
+        all.filter(|one| one.version().is_supported() && one.with_client("pg_basebackup").is_ok()).collect();
+    if usable.is_empty() {
+        // Says where it was looked, and which program is missing if only one is.
+        let found = Programs::find(None)?;
+        let missing = found.bin("pg_basebackup").err();
+        return Err(missing.unwrap_or(LocalError::Programs { wanted: None, looked: "this machine".into() }).into());
+    }
+    Ok(usable)
+}
+
+/// All that is there while the demo runs.
+struct Stage {
+    /// With the demo's own ledger.
+    global: Global,
+    link: Link,
+    site: Site,
+    servers: Servers,
+    workers: JoinSet<()>,
+    show: Show,
+    stop: Stop,
+}
+
+/// The JSON document.
+#[derive(Serialize)]
+struct Document<'a> {
+    surus: &'static str,
+    dir: String,
+    primary: &'a str,
+    standby: &'a str,
+    planted: Vec<Told<'a>>,
+    fixed: Option<&'a Fixed>,
+    report: &'a Report,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    planted: &'a Planted,
+    found: bool,
+}
+
+impl Stage {
+    async fn play(&mut self, programs: &[Programs], args: &DemoArgs, reported: &mut bool) -> Result<(), Ended> {
+        for note in &self.site.notes {
+            self.show.line(&format!("{} {note}", Paint::faint("note:")))?;
+        }
+        let sizes = if self.site.resumed {
+            self.resume(programs, args).await?
+        } else {
+            self.set_up(&programs[0], args).await?
+        };
+        self.work(sizes, args.seconds).await?;
+        let (report, fixed) = self.look_and_fix(args).await?;
+        *reported = true;
+        if args.format == DemoFormat::Json {
+            self.document(&report, fixed.as_ref())?;
+        }
+        if args.once {
+            return Ok(());
+        }
+        self.show.line("")?;
+        self.show.text(&show::doors(&self.doors()?))?;
+        self.show.line(&format!("\n{}", Paint::faint(self.end_text(args))))?;
+        live::watch(async || self.servers.superuser(LAB).await, &self.stop).await;
+        Ok(())
+    }
+
+    fn end_text(&self, args: &DemoArgs) -> String {
+        if args.keep {
+            return format!("Ctrl-C stops both servers; {} stays.", self.site.path().display());
+        }
+        "Ctrl-C stops both servers and removes everything.".to_owned()
+    }
+
+    /// Makes the primary, the application and the troubles, and the standby.
+    async fn set_up(&mut self, programs: &Programs, args: &DemoArgs) -> Result<Sizes, Ended> {
+        let place = self.site.path().display().to_string();
+        self.show.line(&format!(
+            "{}  {}",
+            Paint::strong("surus demo"),
+            Paint::faint(format!("PostgreSQL {} in {place}", programs.version()))
+        ))?;
+        let step = self.show.begin("making the primary");
+        let (certificates, passwords) = (Certificates::make()?, Passwords::make()?);
+        self.link.write(&certificates.root, &passwords)?;
+        self.servers.start_primary(programs, &self.site, certificates, args.port).await?;
+        step.done("primary: TLS, checksums, WAL archive, statement statistics, log rotation")?;
+        self.stop.check()?;
+
+        let step = self.show.begin("filling the application's tables");
+        let sizes = Sizes::of(args.rows);
+        self.stop.or(self.fill(&passwords, sizes)).await?;
+        let rows = human_count(sizes.total() as i64);
+        step.done(&format!("application: {rows} rows, {} troubles planted", PLANTED.len()))?;
+        self.start_workers(sizes)?;
+
+        let step = self.show.begin("copying the primary");
+        self.servers.start_standby(&self.site).await?;
+        step.done("standby: streams through a replication slot")?;
+        self.stop.check()?;
+        Ok(sizes)
+    }
+
+    async fn fill(&self, passwords: &Passwords, sizes: Sizes) -> Result<(), Failure> {
+        let session = self.servers.superuser(SUPERUSER).await?;
+        servers::create_roles(&session, passwords).await?;
+        session.close().await;
+        let session = self.servers.superuser(LAB).await?;
+        schema::create(self.servers.primary()?, &session, sizes).await?;
+        session.close().await;
+        Ok(())
+    }
+
+    /// Starts a kept demo again.
+    async fn resume(&mut self, programs: &[Programs], args: &DemoArgs) -> Result<Sizes, Ended> {
+        let place = self.site.path().display().to_string();
+        self.show.line(&format!("{}  {}", Paint::strong("surus demo"), Paint::faint(format!("again in {place}"))))?;
+        let step = self.show.begin("starting both servers");
+        self.servers.resume(programs, &self.site, args.port).await?;
+        let session = self.servers.superuser(LAB).await?;
+        let sizes = Sizes::read(&session).await?;
+        step.done("primary and standby started again")?;
+        self.start_workers(sizes)?;
+        self.stop.check()?;
+        Ok(sizes)
+    }
+
+    fn start_workers(&mut self, sizes: Sizes) -> Result<(), Failure> {
+        let port = self.servers.primary()?.port();
+        misdeeds::start(&self.link, port, &mut self.workers);
+        load::start(&Place { link: self.link.clone(), port, sizes }, &mut self.workers);
+        Ok(())
+    }
+
+    /// Lets the application work for a while.
+    async fn work(&self, _: Sizes, seconds: u64) -> Result<(), Ended> {
+        let step = self.show.begin("the application works, and misbehaves");
+        let session = self.servers.superuser(LAB).await?;
+        let before = self.stop.or(live::Seen::look(&session)).await?;
+        let watch = Stopwatch::start();
+        let pause = async {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            live::Seen::look(&session).await
+        };
+        let after = self.stop.or(pause).await?;
+        let rate = after.rate_since(&before, watch.elapsed_ms() / 1000.0);
+        step.done(&format!("load: {rate:.0} transactions/s, some of them harmful"))?;
+        Ok(())
+    }
+
+    fn targets(&self) -> Result<[(&'static str, String); 2], Failure> {
+        let dsn = |server: &LocalServer| self.link.dsn(SUPERUSER, server.port(), LAB);
+        Ok([("primary", dsn(self.servers.primary()?)), ("standby", dsn(self.servers.standby()?))])
+    }
+
+    async fn look_and_fix(&self, args: &DemoArgs) -> Result<(Report, Option<Fixed>), Ended> {
+        let step = self.show.begin("checking both servers");
+        let given = |(name, dsn): &(&str, String)| Given { name: (*name).to_owned(), target: Target::parse(dsn) };
+        let targets = self.targets()?;
+        let options = Options { prove: true, ..Options::default() };
+        let looking = run::run(targets.iter().map(given).collect(), &options, self.show.monitor());
+        let mut found = self.stop.or(async { Ok::<_, Failure>(looking.await) }).await?;
+        check::record(&mut found, &self.global, &Config::default());
+        step.done(&format!("check of both servers: {} checks", surus_check::catalogue::CHECKS.len()))?;
+        let primary = primary_of(&found)?;
+        self.show.text(&format!("\n{}", report::text(&found, self.global.verbose, true)))?;
+        self.show.text(&format!("\n{}\n", show::planted(primary)))?;
+        let fixed = self.fix(primary, &targets[0].1).await?;
+        if args.format == DemoFormat::Text {
+            self.show.text(&fixed_text(fixed.as_ref()))?;
+        }
+        Ok((found, fixed))
+    }
+
+    async fn fix(&self, primary: &TargetReport, dsn: &str) -> Result<Option<Fixed>, Ended> {
+        let step = self.show.begin("fixing one of them and looking again");
+        let session: Session = self.servers.superuser(LAB).await?;
+        let store = ledger::open(&self.global, &Config::default())?;
+        let target = Target::parse(dsn).map_err(Failure::from)?;
+        let fixed = remedy::apply(&target, primary, &session, &store, &self.stop, self.show.monitor()).await;
+        drop(step);
+        fixed
+    }
+
+    fn doors(&self) -> Result<Doors, Failure> {
+        let [(_, primary), (_, standby)] = self.targets()?;
+        let server = self.servers.primary()?;
+        Ok(Doors {
+            primary,
+            standby,
+            monitor: self.link.dsn(MONITOR, server.port(), LAB),
+            socket: server.dsn(SUPERUSER, LAB),
+            data_dir: self.site.join("surus").display().to_string(),
+        })
+    }
+
+    fn document(&self, report: &Report, fixed: Option<&Fixed>) -> Result<(), Failure> {
+        let primary = primary_of(report)?;
+        let [(_, primary_dsn), (_, standby_dsn)] = self.targets()?;
+        let document = Document {
+            surus: env!("CARGO_PKG_VERSION"),
+            dir: self.site.path().display().to_string(),
+            primary: &primary_dsn,
+            standby: &standby_dsn,
+            planted: PLANTED.iter().map(|planted| Told { planted, found: planted.is_found(primary) }).collect(),
+            fixed,
+            report,
+        };
+        super::print(&check::json(&document)?)
+    }
+
+    /// Stops everything and removes it, or keeps it.
+    async fn close(mut self, args: &DemoArgs) -> Result<(), Failure> {
+        self.workers.shutdown().await;
+        let step = self.show.begin("stopping both servers");
+        let mode = if args.keep { Mode::Fast } else { Mode::Immediate };
+        let stopped = self.servers.stop(mode).await;
+        drop(step);
+        let path = self.site.path().display().to_string();
+        // Files of a server that could not be stopped stay; the next start in this directory deals with them.
+        stopped?;
+        if args.keep {
+            self.site.keep()?;
+            return self.show.line(&format!("Kept in {path}; start it again: surus demo --dir '{path}'"));
+        }
+        self.site.remove()?;
+        self.show.line(&format!("\nBoth servers are stopped and {path} is removed."))
+    }
+}
+
+fn primary_of(report: &Report) -> Result<&TargetReport, Failure> {
+    let primary = report.targets.first().ok_or_else(|| Failure::bug("a check without targets"))?;
+    match &primary.error {
+        None => Ok(primary),
+        Some(error) => {
+            let code = code::find(error.code).copied().unwrap_or(code::CONNECT_OTHER);
+            Err(Failure::new(code, error.message.clone()))
+        }
+    }
+}
+
+fn fixed_text(fixed: Option<&Fixed>) -> String {
+    let Some(fixed) = fixed else {
+        return format!("{}\n  nothing to fix: the missing index was not found\n", Paint::strong("One of them fixed"));
+    };
+    let ms = |mean: Option<f64>| mean.map_or_else(|| "not called".to_owned(), |ms| format!("{ms:.2} ms"));
+    let times = match (fixed.mean_ms_before, fixed.mean_ms_after) {
+        (Some(before), Some(after)) if after > 0.0 => format!("  {:.0} times as fast", before / after),
+        _ => String::new(),
+    };
+    let look = if fixed.gone { Paint::good("✓ gone".to_owned()) } else { Paint::crit("✗ still there".to_owned()) };
+    format!(
+        "{}\n  {}\n  looked again: {look}  {}\n  mean time of {}: {} → {}{}\n",
+        Paint::strong("One of them fixed"),
+        Paint::code(&fixed.sql),
+        Paint::faint(format!("entry {} of the ledger", fixed.ledger)),
+        Paint::code(&fixed.query),
+        ms(fixed.mean_ms_before),
+        ms(fixed.mean_ms_after),
+        Paint::good(times)
+    )
+}
