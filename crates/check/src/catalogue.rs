@@ -51,6 +51,14 @@ catalogue! {
 
     // Replication and slots
     repl {
+        missing,
+        sync_degraded,
+        receiver,
+        timeline,
+        lag_bytes,
+        lag_time,
+        paused,
+        conflicts,
     }
     slot {
         status,

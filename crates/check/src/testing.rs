@@ -165,9 +165,16 @@ impl Stage {
 
     /// What the check finds as soon as it finds anything: for what statistics or a background process must tell first.
     pub fn soon_finds(&self) -> Vec<Finding> {
+        self.soon_finds_on(&self.server.dsn("postgres"))
+    }
+
+    /// As [`Stage::soon_finds`], over another connection string.
+    pub fn soon_finds_on(&self, dsn: &str) -> Vec<Finding> {
         let deadline = Deadline::after(PATIENCE);
         loop {
-            let found = self.findings();
+            let report = self.report_of(dsn);
+            assert!(report.error.is_none() && report.unknown.is_empty(), "{:?} {:?}", report.error, report.unknown);
+            let found = report.findings;
             if !found.is_empty() {
                 return found;
             }
