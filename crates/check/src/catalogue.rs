@@ -90,6 +90,7 @@ catalogue! {
         abnormal_end,
         timeouts_unset,
         too_many_slots,
+        tls_expiry,
     }
     srv {
         two_primaries,

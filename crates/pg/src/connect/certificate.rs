@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::net::IpAddr;
 use x509_cert::{
     der::{
@@ -39,6 +40,27 @@ impl Certificate {
     /// When it is not X.509.
     pub fn from_der(der: &[u8]) -> Result<Self, String> {
         Ok(Self::of(&parsed(der)?))
+    }
+
+    /// Reads the first certificate of a PEM text, which is the server's own in a file of `ssl_cert_file`.
+    ///
+    /// # Errors
+    /// When there is none, or it is not X.509.
+    pub fn from_pem(text: &[u8]) -> Result<Self, String> {
+        let der = CertificateDer::from_pem_slice(text).map_err(|e| format!("the certificate cannot be read: {e}"))?;
+        Self::from_der(&der)
+    }
+
+    /// Is it for this host name or address? By libpq's rule, as [`is_for`], on the names as text.
+    pub fn names_host(&self, host: &str) -> bool {
+        let address: Option<IpAddr> = host.parse().ok();
+        let matching = |name: &String| match name.parse::<IpAddr>() {
+            Ok(named) => address == Some(named),
+            Err(_) => matches_pattern(name, host),
+        };
+        let same_kind = self.names.iter().any(|name| name.parse::<IpAddr>().is_ok() == address.is_some());
+        let by_common_name = || self.common_name.as_deref().is_some_and(|name| matches_pattern(name, host));
+        self.names.iter().any(matching) || (!same_kind && by_common_name())
     }
 
     pub(crate) fn of(certificate: &x509_cert::Certificate) -> Self {
