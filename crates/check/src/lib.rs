@@ -19,6 +19,7 @@ pub mod run;
 pub mod scene;
 mod slots;
 mod statements;
+pub mod tune;
 mod user_objects;
 mod user_rows;
 pub mod verdict;

@@ -55,6 +55,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Take back a change that `surus fix --apply` made
     Undo(UndoArgs),
+    /// Settings tuned to the machine and to what the server's counters say, as a plan
+    Tune(TuneArgs),
     /// The ledger: every proof and every change, in a hash chain
     Proof {
         #[command(subcommand)]
@@ -237,4 +239,71 @@ pub enum CheckVerb {
         /// The check's id, or a finding's key
         id: String,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  surus tune \"$DSN\"                                       on the server's host: memory and cores are read
+  surus tune \"$DSN\" --memory 16GB --cores 4 --profile oltp  from elsewhere
+  surus tune \"$DSN\" --apply                                carry it out; restarts are only announced")]
+pub struct TuneArgs {
+    /// Connection string of the primary
+    #[arg(value_name = "DSN")]
+    pub dsn: String,
+    /// What the server mostly does
+    #[arg(long, value_enum, default_value_t = ProfileArg::Mixed)]
+    pub profile: ProfileArg,
+    /// The server's memory, like 16GB [default: this host's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
+    /// The server's cores [default: this host's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub cores: Option<u32>,
+    /// What the data lies on [default: what the kernel says, else ssd]
+    #[arg(long, value_enum)]
+    pub storage: Option<StorageArg>,
+    /// Sessions to plan for [default: max_connections]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=262_143))]
+    pub connections: Option<u32>,
+    /// Carry the plan out: asks on a terminal, needs --yes elsewhere
+    #[arg(long)]
+    pub apply: bool,
+    /// Do not ask
+    #[arg(long, requires = "apply")]
+    pub yes: bool,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProfileArg {
+    Web,
+    Oltp,
+    Dw,
+    Desktop,
+    Mixed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StorageArg {
+    Hdd,
+    Ssd,
+    San,
+    Nvme,
+}
+
+/// A size such as `512MB`, `16GB` or `1TB`; binary units, as PostgreSQL's settings have them.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "kB" | "KB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        "TB" => 1 << 40,
+        _ => return Err("give a whole number and kB, MB, GB or TB, like 16GB".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "give a whole number and a unit, like 16GB".to_owned())?;
+    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(|| "that is no memory size".to_owned())
 }

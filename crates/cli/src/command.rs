@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod fix;
 mod proof;
+mod tune;
 mod undo;
 
 pub use check::print;
@@ -23,6 +24,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Check(check) => check::run(&global, check).await,
         Command::Fix(fix) => fix::run(&global, fix).await,
         Command::Demo(demo) => demo::run(&global, demo).await,
+        Command::Tune(tune) => tune::run(&global, tune).await,
         Command::Undo(undo) => undo::run(&global, undo).await,
         Command::Proof { verb } => proof::run(&global, &verb),
         Command::Completions { shell } => {

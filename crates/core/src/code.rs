@@ -98,6 +98,8 @@ codes! {
     FIX_STILL_THERE "SURUS-F005" Findings "the plan was carried out and the finding is still there" "Run surus check again; a restart or some time may be needed."
     FIX_STANDBY "SURUS-F006" Precondition "a standby cannot be changed" "Give the primary's address."
     FIX_SURPRISE "SURUS-F007" Precondition "the server is no longer as the plan saw it" "Run surus fix again and read the new plan."
+    // T: tuning
+    TUNE_MACHINE "SURUS-T001" Usage "the machine is not known" "Say it: --memory 16GB --cores 4"
     // G: configuration
     CONFIG_READ "SURUS-G001" Usage "the configuration file cannot be read" "Check the path and its mode."
     CONFIG_SYNTAX "SURUS-G002" Usage "the configuration file is not valid" "See the line above; `surus config explain` prints the reference."

@@ -46,11 +46,7 @@ pub async fn run(global: &Global, args: FixArgs) -> Result<u8, Failure> {
         return Err(FixError::Standby.into());
     }
     confirmed(&format!("Take these {} steps on {}?", plan.steps.len(), report.name), args.yes)?;
-    let store = ledger::open(global, &config)?;
-    let (cluster, reference) = (cluster_name(&report), target.reference());
-    let scene = fix::Scene { target: &target, cluster: &cluster, reference: &reference, store: &store };
-    let applied = fix::apply(scene, &plan, monitor.as_ref()).await;
-    check::print(&done_text(&applied))?;
+    let applied = carry_out(global, &config, &target, &cluster_name(&report), &plan).await?;
     let again = look(&target, &config, checks_of(&plan, &applied), monitor.as_ref()).await?;
     let left = left_over(&plan, &applied, &again);
     check::print(&second_look(&plan, &applied, &left))?;
@@ -59,6 +55,22 @@ pub async fn run(global: &Global, args: FixArgs) -> Result<u8, Failure> {
         None if left.is_empty() => Ok(0),
         None => Err(Failure::new(code::FIX_STILL_THERE, format!("still there: {}", left.join(", ")))),
     }
+}
+
+/// Takes the plan's steps, recording each, and shows them.
+pub async fn carry_out(
+    global: &Global,
+    config: &Config,
+    target: &Target,
+    cluster: &str,
+    plan: &FixPlan,
+) -> Result<Applied, Failure> {
+    let store = ledger::open(global, config)?;
+    let reference = target.reference();
+    let scene = fix::Scene { target, cluster, reference: &reference, store: &store };
+    let applied = fix::apply(scene, plan, progress::monitor(global.quiet).as_ref()).await;
+    check::print(&done_text(&applied))?;
+    Ok(applied)
 }
 
 /// Checks one target; an unreachable one is an error here.

@@ -72,7 +72,9 @@ fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
         )
         .detail(match columns {
             0 => "No table has a column that could name a large object.".to_owned(),
-            columns => format!("{columns} columns could name one, but their tables have fewer rows than there are large objects."),
+            columns => format!(
+                "{columns} columns could name one, but their tables have fewer rows than there are large objects."
+            ),
         })
         .measured("large objects", objects, "large objects")
         .measured("rows that could name one, estimated", references, "rows")
@@ -82,7 +84,11 @@ fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
 }
 
 fn shell(name: &str) -> String {
-    if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) { name.into() } else { quote::literal(name) }
+    if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
+        name.into()
+    } else {
+        quote::literal(name)
+    }
 }
 
 #[cfg(test)]

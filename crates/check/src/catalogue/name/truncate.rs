@@ -47,7 +47,9 @@ fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
     let mut kinds: Vec<(&str, i64, Vec<String>)> = Vec::new();
     for row in rows.iter() {
         let name = match row.opt_str("owner")? {
-            Some(owner) => format!("{} of {}", quote::ident(row.str("name")?), quote::qualified(row.str("schema")?, owner)),
+            Some(owner) => {
+                format!("{} of {}", quote::ident(row.str("name")?), quote::qualified(row.str("schema")?, owner))
+            }
             None => quote::qualified(row.str("schema")?, row.str("name")?),
         };
         let kind = row.str("kind")?;
@@ -64,11 +66,14 @@ fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
             "trigger" => "ALTER TRIGGER … ON … RENAME TO …".to_owned(),
             kind => format!("ALTER {} … RENAME TO …", kind.to_uppercase()),
         };
-        Finding::info(kind, format!("{total} {kind} {noun} the greatest length that is possible: {}", listed(&names, total, 2)))
-            .detail("They were probably longer when they were written, and PostgreSQL cut them.")
-            .measured("names", total, "names")
-            .saw("first of them", names)
-            .fix(Plan::advice(format!("{advice}, together with the code that uses the name")))
+        Finding::info(
+            kind,
+            format!("{total} {kind} {noun} the greatest length that is possible: {}", listed(&names, total, 2)),
+        )
+        .detail("They were probably longer when they were written, and PostgreSQL cut them.")
+        .measured("names", total, "names")
+        .saw("first of them", names)
+        .fix(Plan::advice(format!("{advice}, together with the code that uses the name")))
     });
     Ok(Verdict::of(findings.collect()))
 }

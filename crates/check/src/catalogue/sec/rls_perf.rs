@@ -184,7 +184,9 @@ mod tests {
         let tree = "{OPEXPR :opno 98 :args ({VAR :varno 1} {FUNCEXPR :funcid 2077 :args ({CONST :x \\{})})}";
         assert_eq!(constant_calls(tree), [2077]);
         assert!(constant_calls("{SUBLINK :a 4 :subselect {QUERY :t {FUNCEXPR :funcid 2077 :args <>}}}").is_empty());
-        assert!(constant_calls("{FUNCEXPR :funcid 16400 :args ({FUNCEXPR :funcid 5 :args ({VAR :varno 1})})}").is_empty());
+        assert!(
+            constant_calls("{FUNCEXPR :funcid 16400 :args ({FUNCEXPR :funcid 5 :args ({VAR :varno 1})})}").is_empty()
+        );
     }
 
     #[test]

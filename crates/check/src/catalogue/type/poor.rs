@@ -88,11 +88,8 @@ fn lesson(kind: &str) -> (&'static str, &'static str, &'static str) {
 fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
     let mut kinds: Vec<(&str, i64, Vec<String>)> = Vec::new();
     for row in rows.iter() {
-        let column = format!(
-            "{}.{}",
-            quote::qualified(row.str("schema")?, row.str("name")?),
-            quote::ident(row.str("attname")?)
-        );
+        let column =
+            format!("{}.{}", quote::qualified(row.str("schema")?, row.str("name")?), quote::ident(row.str("attname")?));
         let kind = row.str("kind")?;
         match kinds.last_mut() {
             Some(last) if last.0 == kind => last.2.push(column),
@@ -106,7 +103,9 @@ fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
             .detail(trap)
             .measured("columns", total, "columns")
             .saw("first of them", columns)
-            .fix(Plan::advice(format!("ALTER TABLE … {better}; most changes of a type rewrite the table under ACCESS EXCLUSIVE")))
+            .fix(Plan::advice(format!(
+                "ALTER TABLE … {better}; most changes of a type rewrite the table under ACCESS EXCLUSIVE"
+            )))
     });
     Ok(Verdict::of(findings.collect()))
 }

@@ -127,7 +127,10 @@ fn finding(row: Row<'_>) -> Result<Finding, RowError> {
             format!("prepared transaction {name}"),
             format!("the prepared transaction {name} is open"),
             "pg_upgrade refuses to start while one exists.",
-            format!("ask its owner {what}, then COMMIT PREPARED or ROLLBACK PREPARED {}", quote::literal(row.str("name")?)),
+            format!(
+                "ask its owner {what}, then COMMIT PREPARED or ROLLBACK PREPARED {}",
+                quote::literal(row.str("name")?)
+            ),
         ),
         "not null" => (
             format!("{name}.{part}"),
@@ -139,7 +142,11 @@ fn finding(row: Row<'_>) -> Result<Finding, RowError> {
             format!("{name} {what}"),
             format!("the postfix operator {name} for {what} is of a kind that PostgreSQL 14 removed"),
             "The new server cannot make it.",
-            format!("DROP OPERATOR {}.{} ({what}, NONE) and use a function instead", row.text("schema")?, row.str("name")?),
+            format!(
+                "DROP OPERATOR {}.{} ({what}, NONE) and use a function instead",
+                row.text("schema")?,
+                row.str("name")?
+            ),
         ),
         "conversion" => (
             name.clone(),
