@@ -125,8 +125,15 @@ catalogue! {
 
     // Locks and waits
     lock {
+        ddl_queue,
+        blocked,
+        idle_in_tx,
+        deadlock,
+        table_full,
+        wraparound_vacuum,
     }
     wait {
+        profile,
     }
 
     // Indexes
@@ -175,6 +182,16 @@ catalogue! {
 
     // Queries
     q {
+        long_running,
+        slow,
+        regression,
+        planning,
+        temp,
+        rollback,
+        top,
+        n_plus_one,
+        unbounded,
+        variance,
     }
 
     // Logs, host and pooler

@@ -5,6 +5,7 @@
 
 mod access;
 mod archiving;
+mod backend;
 pub mod catalogue;
 mod checkpoints;
 pub mod fix;
@@ -12,6 +13,7 @@ mod index;
 mod nodes;
 pub mod options;
 mod proving;
+mod query_stats;
 pub mod readiness;
 pub mod report;
 pub mod rule;

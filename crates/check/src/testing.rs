@@ -149,6 +149,11 @@ impl Stage {
         self.runtime.block_on(session.run(sql))
     }
 
+    /// As [`Stage::run_in`], for SQL that the server may refuse.
+    pub fn try_in(&self, session: &Session, sql: &str) -> Result<(), surus_pg::AskError> {
+        self.runtime.block_on(session.run(sql))
+    }
+
     /// Starts SQL that will not return soon (a lock wait, a sleep) in a session of its own; it ends with the server.
     pub fn start_in_background(&self, sql: &str) {
         let session = self.session("postgres");
