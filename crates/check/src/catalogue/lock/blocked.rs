@@ -30,7 +30,7 @@ pub static CHECK: Check = Check {
         Threshold::above("long_wait", "s", 300.0, 600.0),
     ],
     look: Look::Query(
-        &[Sql::since(14, concat!(waiting!("min(waitstart)"), SESSIONS!())), Sql::until(13, concat!(waiting!("NULL::timestamptz"), SESSIONS!()))],
+        &[Sql::since(14, concat!(waiting!("min(waitstart)"), sessions!())), Sql::until(13, concat!(waiting!("NULL::timestamptz"), sessions!()))],
         judge,
     ),
 };
@@ -49,8 +49,7 @@ macro_rules! waiting {
 }
 use waiting;
 
-#[allow(non_snake_case, reason = "a constant that concat! can take")]
-macro_rules! SESSIONS {
+macro_rules! sessions {
     () => {
         concat!(
             "SELECT ",
@@ -60,7 +59,7 @@ macro_rules! SESSIONS {
         )
     };
 }
-use SESSIONS;
+use sessions;
 
 /// A waiting session, and who stands in its way.
 struct Wait {

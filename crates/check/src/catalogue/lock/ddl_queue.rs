@@ -25,8 +25,8 @@ pub static CHECK: Check = Check {
     thresholds: &[Threshold { name: "wait", unit: "s", warn: None, crit: Some(10.0), bad: crate::rule::Bad::Above }],
     look: Look::Query(
         &[
-            Sql::since(14, concat!(queue!("waitstart"), LIST!())),
-            Sql::until(13, concat!(queue!("NULL::timestamptz"), LIST!())),
+            Sql::since(14, concat!(queue!("waitstart"), list!())),
+            Sql::until(13, concat!(queue!("NULL::timestamptz"), list!())),
         ],
         judge,
     ),
@@ -45,8 +45,7 @@ macro_rules! queue {
 }
 use queue;
 
-#[allow(non_snake_case, reason = "a constant that concat! can take")]
-macro_rules! LIST {
+macro_rules! list {
     () => {
         concat!(
             "SELECT ",
@@ -59,7 +58,7 @@ macro_rules! LIST {
         )
     };
 }
-use LIST;
+use list;
 
 fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
     let mut findings = Vec::new();

@@ -64,7 +64,7 @@ mod tests {
             counting(on, &[("pg_stat_statements.track_utility", "on")]);
             on.sql("SELECT pg_sleep(0.06)");
             on.sql("SELECT pg_sleep(0.06)");
-            on.sql("SELECT 1; SELECT 2; CREATE TABLE t AS SELECT pg_sleep(0.06)");
+            on.sql("SELECT 1; SELECT 2; CREATE TABLE t AS SELECT pg_sleep(0.06)::text");
             on.sql("SELECT pg_sleep(0.06), count(*) FROM pg_class");
             on.limit("mean", 0.05);
             assert_eq!(on.findings(), [], "a hundred calls were not made");

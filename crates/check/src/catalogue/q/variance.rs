@@ -75,7 +75,7 @@ mod tests {
         seeded(&CHECK, |on| {
             counting(on, &[]);
             for _ in 0..30 {
-                on.sql("SELECT pg_sleep(0)");
+                on.sql("SELECT pg_sleep(0.0)");
             }
             on.sql("SELECT pg_sleep(0.3)");
             on.limit("ratio", 4.0);
