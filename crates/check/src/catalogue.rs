@@ -68,6 +68,9 @@ catalogue! {
         xmin,
     }
     lrepl {
+        worker,
+        sync,
+        identity,
     }
 
     // Vacuum, bloat, freeze

@@ -188,6 +188,19 @@ impl Stage {
         }
     }
 
+    /// Waits until the check finds nothing any more.
+    pub fn soon_quiet(&self) {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let report = self.report();
+            if report.findings.is_empty() && report.unknown.is_empty() {
+                return;
+            }
+            assert!(!deadline.passed(), "not quiet within {PATIENCE:?}: {:?} {:?}", report.findings, report.unknown);
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// Waits until the column `v` of this query is true.
     pub fn until(&self, sql: &str) {
         let deadline = Deadline::after(PATIENCE);
