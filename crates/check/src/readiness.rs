@@ -139,7 +139,11 @@ const NO_PROOF: &str = "no proof exists in this version";
 fn unproven(item: u8, standing: &Standing, report: &TargetReport) -> (State, String) {
     match item {
         1 => by_setting(standing.scram, "password_encryption is not scram-sha-256", || {
-            by_checks(report, &["sec.md5", "sec.no_password"], "SCRAM everywhere; no password was tried")
+            by_checks(
+                report,
+                &["sec.common_password", "sec.md5", "sec.no_password"],
+                "SCRAM everywhere; no password was tried",
+            )
         }),
         2 => by_setting(standing.tls, "ssl is off", || {
             (
@@ -188,6 +192,7 @@ mod tests {
 
     fn report(standing: Standing, findings: Vec<Finding>) -> TargetReport {
         let ok = vec![
+            "sec.common_password",
             "sec.md5",
             "sec.no_password",
             "sec.hba_trust",

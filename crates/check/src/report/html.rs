@@ -137,9 +137,14 @@ fn fix(plan: &Plan) -> Markup {
     html! {
         div.fix {
             p { strong { "Fix: " } (plan.summary) }
-            ol { @for step in &plan.steps { li { (one_step(step)) } } }
+            @if !is_summary_only(plan) { ol { @for step in &plan.steps { li { (one_step(step)) } } } }
         }
     }
+}
+
+/// Advice whose one step only says the summary again.
+fn is_summary_only(plan: &Plan) -> bool {
+    matches!(plan.steps.as_slice(), [Step { action: Action::Manual { text }, .. }] if *text == plan.summary)
 }
 
 fn one_step(step: &Step) -> Markup {
@@ -252,7 +257,7 @@ h4 { margin:0; font-size:1rem; } h5 { margin:1rem 0 .2rem; font-size:.95rem; }
 .faint { color:var(--faint); } .number { text-align:right; font-variant-numeric:tabular-nums; }
 table { width:100%; border-collapse:collapse; margin:.8rem 0; font-size:.93rem; }
 th { text-align:left; font-weight:600; color:var(--faint); } th, td { padding:.3rem .6rem .3rem 0; border-bottom:1px solid var(--line); vertical-align:top; }
-td { overflow-wrap:anywhere; }
+td { overflow-wrap:anywhere; } td.number, .tag { white-space:nowrap; overflow-wrap:normal; }
 code, pre { font:0.86em/1.45 ui-monospace, monospace; overflow-wrap:anywhere; white-space:pre-wrap; }
 pre { margin:.3rem 0; padding:.5rem .7rem; background:var(--soft); border-radius:.3rem; }
 .tag { display:inline-block; min-width:3.2em; padding:0 .5em; border-radius:.3rem; border:1px solid currentColor; font-size:.8rem; font-weight:600; text-align:center; }
