@@ -103,9 +103,9 @@ catalogue! {
 
     // Security
     sec {
-        hba_trust, remote_super, hba_wide, hba_shadowed, ssl, no_password, md5, valid_until, super_count, repl_role, rls,
-        secdef_path, secdef_view, public_schema, public_grants, sensitive_cols, untrusted_pl, rls_perf,
-        common_password, plaintext,
+        hba_trust, common_password, remote_super, fs_perms, brute_force, hba_wide, hba_shadowed, ssl, no_password, md5, valid_until,
+        super_count, repl_role, secrets, rls, secdef_path, secdef_view, public_schema, public_grants, sensitive_cols,
+        untrusted_pl, plaintext, rls_perf, audit,
     }
 
     // WAL and checkpoints
@@ -199,10 +199,12 @@ catalogue! {
 
     // Logs, host and pooler
     log {
+        panic, error_rate, volume, settings, no_bind_leak,
     }
     host {
     }
     pool {
+        waiting,
     }
 }
 

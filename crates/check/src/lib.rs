@@ -19,6 +19,7 @@ pub mod report;
 pub mod rule;
 pub mod run;
 pub mod scene;
+mod server_log;
 mod slots;
 mod statements;
 pub mod tune;

@@ -248,6 +248,12 @@ const WELL_KEPT: &[(&str, &str)] = &[
     ("idle_in_transaction_session_timeout", "10min"),
     ("unix_socket_permissions", "0700"),
     ("password_encryption", "scram-sha-256"),
+    ("log_checkpoints", "on"),
+    ("log_lock_waits", "on"),
+    ("log_temp_files", "10MB"),
+    ("log_autovacuum_min_duration", "10min"),
+    ("log_connections", "on"),
+    ("log_statement", "ddl"),
 ];
 
 /// Limits that a test's server cannot keep: it was started a moment ago, it does not own the machine's memory, and

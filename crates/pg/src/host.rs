@@ -1,5 +1,7 @@
 //! The machine that the server runs on, as Linux's /proc and /sys tell it. Only meaningful when surus is on it too.
 
+pub mod state;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -88,6 +90,12 @@ pub fn room(path: &Path) -> Option<Room> {
         total_inodes: stat.f_files,
         free_inodes: stat.f_favail,
     })
+}
+
+/// The size of all files directly in a directory, in bytes; 0 when it cannot be read.
+pub fn files_bytes(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|meta| meta.len()).sum()
 }
 
 /// Is `pid` on this machine and is it the PostgreSQL backend that began `started_at` seconds after the epoch?

@@ -11,6 +11,7 @@ pub mod hba;
 pub mod hba_file;
 pub mod host;
 pub mod local;
+pub mod log_tail;
 pub mod programs;
 pub mod quote;
 pub mod rows;

@@ -60,11 +60,7 @@ mod tests {
             let standby = on.server.standby();
             standby.wait_caught_up(&on.server);
             // It can have caught up by what the base backup holds, before it streams.
-            let deadline = surus_core::clock::Deadline::after(std::time::Duration::from_secs(30));
-            while on.server.value("SELECT count(*) AS v FROM pg_stat_replication WHERE state <> 'backup'") == "0" {
-                assert!(!deadline.passed(), "the standby does not stream");
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
+            on.until("SELECT count(*) > 0 AS v FROM pg_stat_replication WHERE state <> 'backup'");
             let found = on.findings();
             assert_eq!(found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(), ["sec.repl_role:postgres"]);
         });
