@@ -69,7 +69,9 @@ async fn once_more(access: Access<'_>) -> Option<Times> {
     let watch = Stopwatch::start();
     let session = access.target.connect(&manners).await.ok()?;
     let connect = watch.elapsed_ms();
-    Some(Times { connect, answer: answer_ms(&session).await.ok()? })
+    let answer = answer_ms(&session).await.ok();
+    session.close().await;
+    Some(Times { connect, answer: answer? })
 }
 
 #[cfg(test)]
