@@ -3,9 +3,15 @@
 use crate::rule::{Bad, Check, Look, Need, RunsOn, Scope, Threshold};
 use std::fmt::Write;
 
-/// The page in Markdown.
+/// The page in Markdown, with how to suppress the check.
 pub fn of(check: &Check) -> String {
-    let mut page = format!("# {}: {}\n\n{}\n\n", check.id, check.title, tidy(check.why));
+    let ignore = format!("ignore = [{{ key = \"{}\", reason = \"…\" }}]", check.id);
+    format!("# {}\nTo suppress it, with a reason, in surus.toml:\n\n```toml\n[check]\n{ignore}\n```\n", body(check))
+}
+
+/// The page without heading mark: its first line is the title.
+pub fn body(check: &Check) -> String {
+    let mut page = format!("{}: {}\n\n{}\n\n", check.id, check.title, tidy(check.why));
     let mut entry = |name: &str, text: String| {
         // Writing to a String cannot fail.
         let _ = writeln!(page, "- **{name}**: {text}");
@@ -37,11 +43,6 @@ pub fn of(check: &Check) -> String {
         }
         Look::Facts(_) | Look::Custom(_) => {}
     }
-    let _ = write!(
-        page,
-        "\nTo suppress it, with a reason, in surus.toml:\n\n```toml\n[check]\nignore = [{{ key = \"{}\", reason = \"…\" }}]\n```\n",
-        check.id
-    );
     page
 }
 
