@@ -25,6 +25,7 @@ mod statements;
 pub mod tune;
 mod user_objects;
 mod user_rows;
+mod vacuum;
 pub mod verdict;
 mod wal_room;
 mod widening;
