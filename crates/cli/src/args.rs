@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::demo::schema::ROWS;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -116,12 +117,12 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
     /// About how many rows the application has
-    #[arg(long, value_name = "N", default_value_t = crate::demo::schema::ROWS, value_parser = clap::value_parser!(u64).range(100..))]
+    #[arg(long, value_name = "N", default_value_t = ROWS, value_parser = clap::value_parser!(u64).range(100..))]
     pub rows: u64,
     /// The primary's port on 127.0.0.1 [default: a free one]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..))]
     pub port: Option<u16>,
-    /// With json, one document after the report (needs --once)
+    /// With json, one document with report, planted troubles and connection strings in place of text
     #[arg(long, value_enum, default_value_t = DemoFormat::Text)]
     pub format: DemoFormat,
 }

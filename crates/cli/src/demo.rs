@@ -2,6 +2,7 @@
 //!
 //! Start reading in `command/demo.rs`, which is the order of events; each file here is one part of the stage.
 
+pub mod archive;
 pub mod certificates;
 pub mod link;
 pub mod live;

@@ -83,6 +83,7 @@ codes! {
     LOCAL_START "SURUS-L003" Outside "the local server did not start" "Its log's last lines are above."
     LOCAL_DIRECTORY "SURUS-L004" Precondition "the directory cannot be used" "Choose another with --dir, or make room."
     LOCAL_PROGRAM_FAILED "SURUS-L005" Outside "one of PostgreSQL's programs failed" "Its message is above."
+    LOCAL_PORT "SURUS-L006" Precondition "the port is taken" "Choose another with --port, or leave it out for a free one."
     // S: store
     STORE_OPEN "SURUS-S001" Precondition "surus's own file cannot be opened" "Check the directory's owner and mode, or give another with --data-dir."
     STORE_WRITE "SURUS-S002" Outside "surus's own file cannot be written" "Make room or mend the permissions; nothing was recorded."
@@ -107,7 +108,6 @@ codes! {
     // O: output
     OUTPUT_WRITE "SURUS-O001" Outside "the report cannot be written" "Check the path, its directory's mode and the free space."
     CHECK_UNKNOWN_ID "SURUS-O002" Usage "there is no such check" "List them: surus check list"
-    OUTPUT_FORMAT "SURUS-O003" Usage "that form of output is not possible here" "See the command's --help."
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

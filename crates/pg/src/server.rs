@@ -326,10 +326,11 @@ impl LocalServer {
 
     fn log_from(&self, start: u64) -> String {
         let mut text = read_from(&self.log_file(), start);
-        if let Ok(current) = fs::read_to_string(self.data.join("current_logfiles"))
-            && let Some(path) = current.lines().find_map(|line| line.strip_prefix("stderr "))
-        {
-            text.push_str(&read_from(&self.data.join(path), 0));
+        let current = fs::read_to_string(self.data.join("current_logfiles")).unwrap_or_default();
+        let named = current.lines().find_map(|line| line.strip_prefix("stderr ")).map(|path| self.data.join(path));
+        // A server that has ended has taken the list with it.
+        if let Some(path) = named.or_else(|| newest_file(&self.data.join("log"))) {
+            text.push_str(&read_from(&path, 0));
         }
         text
     }
@@ -672,6 +673,13 @@ fn conf(value: &str) -> String {
 fn conninfo_value(value: &str) -> String {
     let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '\'' || c == '\\');
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'")) }
+}
+
+/// The file in a directory that was written to last.
+fn newest_file(dir: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(dir).ok()?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let newest = files.max_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok());
+    newest.map(|entry| entry.path())
 }
 
 fn read_from(path: &Path, start: u64) -> String {

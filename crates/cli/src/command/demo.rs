@@ -5,6 +5,7 @@ use crate::{
     args::{DemoArgs, DemoFormat, Global},
     config::Config,
     demo::{
+        archive,
         certificates::Certificates,
         link::{LAB, Link, MONITOR, Passwords, SUPERUSER},
         live,
@@ -24,7 +25,7 @@ use crate::{
     report,
 };
 use serde::Serialize;
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 use surus_check::{
     options::Options,
     report::{Report, TargetReport},
@@ -39,8 +40,11 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the command.
 pub async fn run(global: &Global, args: DemoArgs) -> Result<u8, Failure> {
-    if args.format == DemoFormat::Json && !args.once {
-        return Err(Failure::new(code::OUTPUT_FORMAT, "--format json is one document at the end; it needs --once"));
+    if let Some(port) = args.port {
+        // Said at once rather than after the server has been made.
+        TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
+            Failure::new(code::LOCAL_PORT, format!("port {port} of 127.0.0.1 cannot be had: {error}; nothing was done"))
+        })?;
     }
     let stop = Stop::listen()?;
     let programs = usable()?;
@@ -58,12 +62,21 @@ pub async fn run(global: &Global, args: DemoArgs) -> Result<u8, Failure> {
     let mut reported = false;
     let outcome = stage.play(&programs, &args, &mut reported).await;
     let interrupted = stage.stop.asked();
-    stage.close(&args).await?;
-    match outcome {
-        // An interrupt at the terminal also reaches the program that was running, which then fails: no error.
-        _ if interrupted => Ok(if reported { 0 } else { INTERRUPTED }),
-        Err(Ended::Asked) | Ok(()) => Ok(0),
-        Err(Ended::Failed(failure)) => Err(failure),
+    // An interrupt at the terminal also reaches the program that was running, which then fails: no error.
+    let outcome = match outcome {
+        Err(Ended::Failed(failure)) if !interrupted => Err(failure),
+        _ if interrupted && !reported => Ok(INTERRUPTED),
+        _ => Ok(0),
+    };
+    let closed = stage.close(&args, outcome.is_err()).await;
+    // What went wrong first is told; what is left behind, if anything, is told too.
+    match (outcome, closed) {
+        (Err(failure), Err(also)) => {
+            also.show();
+            Err(failure)
+        }
+        (Err(failure), Ok(())) | (Ok(_), Err(failure)) => Err(failure),
+        (Ok(status), Ok(())) => Ok(status),
     }
 }
 
@@ -134,7 +147,10 @@ impl Stage {
         self.show.line("")?;
         self.show.text(&show::doors(&self.doors()?))?;
         self.show.line(&format!("\n{}", Paint::faint(self.end_text(args))))?;
-        live::watch(async || self.servers.superuser(LAB).await, &self.stop).await;
+        match args.format {
+            DemoFormat::Json => self.stop.wait().await,
+            DemoFormat::Text => live::watch(async || self.servers.superuser(LAB).await, &self.stop).await,
+        }
         Ok(())
     }
 
@@ -201,6 +217,7 @@ impl Stage {
     fn start_workers(&mut self, sizes: Sizes) -> Result<(), Failure> {
         let port = self.servers.primary()?.port();
         misdeeds::start(&self.link, port, &mut self.workers);
+        self.workers.spawn(archive::keep_newest(self.site.join("archive")));
         load::start(&Place { link: self.link.clone(), port, sizes }, &mut self.workers);
         Ok(())
     }
@@ -236,7 +253,9 @@ impl Stage {
         check::record(&mut found, &self.global, &Config::default());
         step.done(&format!("check of both servers: {} checks", surus_check::catalogue::CHECKS.len()))?;
         let primary = primary_of(&found)?;
-        self.show.text(&format!("\n{}", report::text(&found, self.global.verbose, true)))?;
+        let full = Report { targets: vec![primary.clone()], ..found.clone() };
+        self.show.text(&format!("\n{}", report::text(&full, self.global.verbose, true)))?;
+        self.show.text(&found.targets.iter().skip(1).map(show::brief).collect::<String>())?;
         self.show.text(&format!("\n{}\n", show::planted(primary)))?;
         let fixed = self.fix(primary, &targets[0].1).await?;
         if args.format == DemoFormat::Text {
@@ -283,21 +302,26 @@ impl Stage {
     }
 
     /// Stops everything and removes it, or keeps it.
-    async fn close(mut self, args: &DemoArgs) -> Result<(), Failure> {
+    async fn close(mut self, args: &DemoArgs, failed: bool) -> Result<(), Failure> {
         self.workers.shutdown().await;
         let step = self.show.begin("stopping both servers");
-        let mode = if args.keep { Mode::Fast } else { Mode::Immediate };
+        // Half a demo is of no use to anybody.
+        let keep = args.keep && (!failed || self.site.resumed);
+        let mode = if keep { Mode::Fast } else { Mode::Immediate };
         let stopped = self.servers.stop(mode).await;
         drop(step);
         let path = self.site.path().display().to_string();
         // Files of a server that could not be stopped stay; the next start in this directory deals with them.
         stopped?;
-        if args.keep {
+        if keep {
             self.site.keep()?;
             return self.show.line(&format!("Kept in {path}; start it again: surus demo --dir '{path}'"));
         }
         self.site.remove()?;
-        self.show.line(&format!("\nBoth servers are stopped and {path} is removed."))
+        if failed {
+            return Ok(());
+        }
+        self.show.line(&format!("\nBoth servers are stopped, {path} is removed."))
     }
 }
 

@@ -2,17 +2,6 @@
 
 use serde::Serialize;
 use surus_check::report::TargetReport;
-use surus_core::proof::Outcome;
-
-/// What gives a trouble away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sign {
-    /// A finding of this check.
-    Check(&'static str),
-    /// A failed proof of this kind.
-    Proof(&'static str),
-}
 
 /// Who can make it go away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,7 +16,8 @@ pub enum Remedy {
 /// A trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Planted {
-    pub sign: Sign,
+    /// The check whose finding gives it away.
+    pub check: &'static str,
     /// What the finding's key must name; empty when the check is about the whole server.
     pub object: &'static str,
     /// What was done, in plain words.
@@ -36,18 +26,18 @@ pub struct Planted {
 }
 
 const fn by_surus(check: &'static str, object: &'static str, what: &'static str) -> Planted {
-    Planted { sign: Sign::Check(check), object, what, remedy: Remedy::Surus }
+    Planted { check, object, what, remedy: Remedy::Surus }
 }
 
 const fn by_person(check: &'static str, object: &'static str, what: &'static str) -> Planted {
-    Planted { sign: Sign::Check(check), object, what, remedy: Remedy::Person }
+    Planted { check, object, what, remedy: Remedy::Person }
 }
 
 /// The table. Those that lose data come first, then what hurts now, then what will.
 pub const PLANTED: &[Planted] = &[
     by_surus("cfg.durability_off", "full_page_writes", "full_page_writes is off: a power cut can tear pages"),
-    by_person("tbl.unlogged", "public.carts", "shopping carts are in an unlogged table: a crash empties it"),
-    by_person("seq.exhaust", "public.payments", "the int4 key of payments is at 95 % of its numbers"),
+    by_surus("tbl.unlogged", "public.carts", "shopping carts are in an unlogged table: a crash empties it"),
+    by_surus("seq.exhaust", "public.payments", "the int4 key of payments is at 95 % of its numbers"),
     by_person("lock.idle_in_tx", "", "a batch job forgets its transaction, open and idle"),
     by_person("lock.blocked", "", "sessions wait for that job's lock"),
     by_person("lock.ddl_queue", "", "ALTER TABLE waits for the job, and every reader waits for ALTER TABLE"),
@@ -60,12 +50,7 @@ pub const PLANTED: &[Planted] = &[
     by_person("tbl.no_pk", "public.task_imports", "task_imports has no primary key"),
     by_surus("trg.disabled", "orders_guard", "the trigger orders_guard was disabled and forgotten"),
     by_surus("conn.timeouts_unset", "labuser", "the application's role has no timeouts"),
-    Planted {
-        sign: Sign::Proof("passwords"),
-        object: "",
-        what: "the password of the role reporting is \"password\"",
-        remedy: Remedy::Person,
-    },
+    by_person("sec.common_password", "reporting", "the password of the role reporting is \"password\""),
     by_person("sec.hba_wide", "0.0.0.0/0", "pg_hba.conf admits every role from every address"),
     by_surus("sec.public_schema", "public", "everybody may create objects in the schema public"),
     by_surus("sec.public_grants", "public.orders", "everybody may change orders"),
@@ -75,21 +60,6 @@ pub const PLANTED: &[Planted] = &[
 impl Planted {
     /// Does the report of the primary show it?
     pub fn is_found(&self, report: &TargetReport) -> bool {
-        match self.sign {
-            Sign::Check(id) => {
-                report.findings.iter().any(|finding| finding.id == id && finding.key.contains(self.object))
-            }
-            Sign::Proof(kind) => {
-                report.proofs.iter().any(|proof| proof.kind == kind && proof.outcome == Outcome::Failed)
-            }
-        }
-    }
-
-    /// How it is named in the list.
-    pub fn name(&self) -> &'static str {
-        match self.sign {
-            Sign::Check(id) => id,
-            Sign::Proof(kind) => kind,
-        }
+        report.findings.iter().any(|finding| finding.id == self.check && finding.key.contains(self.object))
     }
 }

@@ -74,7 +74,7 @@ pub async fn apply(
     stop: &Stop,
     monitor: &dyn Monitor,
 ) -> Result<Option<Fixed>, Ended> {
-    let object = PLANTED.iter().find(|planted| planted.name() == CHECK).map_or("", |planted| planted.object);
+    let object = PLANTED.iter().find(|planted| planted.check == CHECK).map_or("", |planted| planted.object);
     let found = report.findings.iter().find(|finding| finding.id == CHECK && finding.key.contains(object));
     let Some(finding) = found else { return Ok(None) };
     let plan = FixPlan::of(report, std::slice::from_ref(&finding.key)).map_err(Failure::from)?;

@@ -4,7 +4,7 @@ use super::planted::{PLANTED, Planted, Remedy};
 use crate::{command::print, failure::Failure, paint::Paint, progress};
 use std::fmt::Write;
 use surus_check::report::TargetReport;
-use surus_core::{clock::Stopwatch, monitor::Monitor};
+use surus_core::{clock::Stopwatch, finding::Severity, monitor::Monitor};
 
 /// The teller of the demo.
 pub struct Show {
@@ -64,6 +64,23 @@ impl Drop for Running<'_> {
     }
 }
 
+/// A server that is not shown in full.
+pub fn brief(report: &TargetReport) -> String {
+    if let Some(error) = &report.error {
+        return format!("{}  {} {}\n", Paint::strong(&report.name), Paint::crit(error.code), error.message);
+    }
+    let count = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
+    let counts = [Severity::Crit, Severity::Warn, Severity::Info]
+        .map(|severity| Paint::severity(severity, format!("{} {}", count(severity), severity.word())).to_string());
+    format!(
+        "{}  readiness {} of 100 · {}  {}\n",
+        Paint::strong(&report.name),
+        report.readiness.score,
+        counts.join(" · "),
+        Paint::faint("in full: surus check \"$STANDBY\"")
+    )
+}
+
 /// The planted troubles, found or not.
 pub fn planted(report: &TargetReport) -> String {
     let found = PLANTED.iter().filter(|planted| planted.is_found(report)).count();
@@ -82,7 +99,7 @@ fn planted_line(planted: &Planted, found: bool) -> String {
         (true, Remedy::Person) => "",
         (false, _) => "  not found",
     };
-    format!("  {sign} {:<20} {}{}\n", planted.name(), planted.what, Paint::faint(remedy))
+    format!("  {sign} {:<20} {}{}\n", planted.check, planted.what, Paint::faint(remedy))
 }
 
 /// What the user can do now.

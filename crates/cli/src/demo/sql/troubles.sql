@@ -8,16 +8,17 @@ CREATE INDEX orders_status_idx ON orders (status);
 
 -- a busy table on which somebody turned autovacuum off "because it was slow"
 CREATE TABLE login_sessions (
-    user_id bigint PRIMARY KEY REFERENCES users (id),
+    user_id bigint PRIMARY KEY,
     token   text NOT NULL,
     seen_at timestamptz NOT NULL
 ) WITH (autovacuum_enabled = false);
 INSERT INTO login_sessions SELECT id, md5(random()::text), now() FROM users;
+ALTER TABLE login_sessions ADD FOREIGN KEY (user_id) REFERENCES users;
 CREATE INDEX login_sessions_seen_at_idx ON login_sessions (seen_at);
 ANALYZE login_sessions;
 
 -- shopping carts that a crash would empty
-CREATE UNLOGGED TABLE carts (user_id bigint PRIMARY KEY REFERENCES users (id), items jsonb NOT NULL);
+CREATE UNLOGGED TABLE carts (user_id bigint PRIMARY KEY, items jsonb NOT NULL);
 INSERT INTO carts SELECT id, '["order 1"]' FROM users WHERE id % 5 = 0;
 
 -- an import table without a key
