@@ -19,7 +19,7 @@ macro_rules! published {
             "), tree AS (SELECT oid, pubname FROM named UNION SELECT i.inhrelid, t.pubname FROM tree t \
                JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'p' JOIN pg_inherits i ON i.inhparent = t.oid), \
              published AS (SELECT oid, pubname FROM tree UNION \
-               SELECT c.oid, pubname FROM pubs JOIN pg_class c ON puballtables AND c.oid >= 16384), \
+               SELECT c.oid, pubname FROM pubs JOIN pg_class c ON puballtables AND c.relkind = 'r' AND c.oid >= 16384), \
              keys AS (SELECT indrelid, bool_or(indisprimary) AS primary_key, bool_or(indisreplident) AS chosen \
                FROM pg_index WHERE indisprimary OR indisreplident GROUP BY indrelid), \
              lacking AS (SELECT c.oid, n.nspname, c.relname, c.relreplident, string_agg(pubname, ', ' ORDER BY pubname) AS pubs \

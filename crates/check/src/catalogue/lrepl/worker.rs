@@ -148,6 +148,7 @@ mod tests {
                 on.until("SELECT count(*) = 1 AS v FROM pg_stat_replication WHERE state = 'streaming'");
                 assert_eq!(on.findings(), []);
                 on.server.expect_log("duplicate key value");
+                on.server.expect_log("conflict detected on relation"); // from 18 on
                 on.server.sql_in("source", "INSERT INTO t VALUES (2)");
                 let found = on.soon_finds();
                 assert_eq!((found[0].key.as_str(), found[0].severity.word()), ("lrepl.worker:target/sub", "crit"));
