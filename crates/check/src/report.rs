@@ -45,6 +45,9 @@ pub struct TargetReport {
     pub not_applicable: Vec<NotApplicable>,
     /// Findings that the configuration suppresses.
     pub suppressed: Vec<Suppressed>,
+    /// On a standby: findings about the contents of databases that its primary's report has too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on_primary_too: Vec<String>,
     pub queries: Vec<Query>,
     /// Experiments made during the run; the caller appends them to the ledger.
     #[serde(skip)]
@@ -69,6 +72,7 @@ impl TargetReport {
             ok: Vec::new(),
             not_applicable: Vec::new(),
             suppressed: Vec::new(),
+            on_primary_too: Vec::new(),
             queries: Vec::new(),
             proofs: Vec::new(),
             standing: None,

@@ -3,6 +3,7 @@
 mod agree;
 mod gate;
 mod outcome;
+mod shared;
 mod target;
 
 use crate::{
@@ -60,6 +61,7 @@ pub async fn run(given: Vec<Given>, options: &Options, monitor: &dyn Monitor) ->
     };
     let mut reports: Vec<_> = stream::iter(reached.into_iter().enumerate()).map(look).buffered(width).collect().await;
     agree::settle(&mut reports);
+    shared::settle(&mut reports);
     monitor.end("checking", "");
     if options.prove {
         monitor.begin("proving replication", None);

@@ -103,6 +103,13 @@ fn findings(out: &mut String, target: &TargetReport, all: bool) {
         let rest = target.findings.len() - shown;
         line_of(out, &format!("  {}", Paint::faint(format!("… and {rest} more; show all: --all"))));
     }
+    if !target.on_primary_too.is_empty() {
+        let text = format!(
+            "{} more are about what replication copies; they stand above, at the primary",
+            target.on_primary_too.len()
+        );
+        line_of(out, &format!("  {}", Paint::faint(text)));
+    }
     if !target.suppressed.is_empty() {
         let text = format!("{} suppressed by the configuration", target.suppressed.len());
         line_of(out, &format!("  {}", Paint::faint(text)));

@@ -79,6 +79,9 @@ fn one(at: usize, target: &TargetReport) -> Markup {
                 }
                 @if target.findings.is_empty() { p { "Nothing to complain about in what could be seen." } }
                 @for finding in &target.findings { (one_finding(finding)) }
+                @if !target.on_primary_too.is_empty() {
+                    p.faint { (target.on_primary_too.len()) " more findings are about what replication copies; they stand at the primary." }
+                }
                 (unseen(&target.unknown))
                 (quiet(target))
                 (queries(&target.queries))
