@@ -203,6 +203,7 @@ catalogue! {
         panic, error_rate, volume, settings, no_bind_leak,
     }
     host {
+        disk, kernel, memory, io, clock, thp_governor,
     }
     pool {
         waiting,

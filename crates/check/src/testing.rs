@@ -306,9 +306,11 @@ fn look(major: u16) -> Seen {
 pub(crate) fn clean(check: &Check) {
     for (major, seen) in seen() {
         let found: Vec<_> = seen.privileged.findings.iter().filter(|finding| finding.id == check.id).collect();
-        assert!(found.is_empty(), "on PostgreSQL {major}: {found:#?}");
+        // The machine that runs the tests is nobody's well-kept host: it may have a full disk or save power.
+        let machine = check.group() == "host";
+        assert!(machine || found.is_empty(), "on PostgreSQL {major}: {found:#?}");
         for unknown in seen.privileged.unknown.iter().filter(|unknown| unknown.id == check.id) {
-            let expected = ["version", "history", "repository", "log", "statistics", "undeclared"];
+            let expected = ["version", "history", "repository", "log", "host", "statistics", "undeclared"];
             assert!(expected.contains(&unknown.reason.kind()), "on PostgreSQL {major}: {unknown:?}");
         }
     }
@@ -334,7 +336,11 @@ pub(crate) fn unprivileged(check: &Check) {
             assert!(!fine && !without.is_empty(), "on PostgreSQL {major}: ok without privilege");
         } else if !guarded && with.is_empty() {
             let denied = without.contains(&"privilege");
-            assert!(fine || denied || elsewhere, "on PostgreSQL {major}: {without:?}");
+            let keys = |report: &TargetReport| -> Vec<String> {
+                report.findings.iter().filter(|one| one.id == check.id).map(|one| one.key.clone()).collect()
+            };
+            let same = !keys(&seen.privileged).is_empty() && keys(&seen.privileged) == keys(&seen.unprivileged);
+            assert!(fine || same || denied || elsewhere, "on PostgreSQL {major}: {without:?}");
         }
     }
 }
