@@ -8,11 +8,12 @@ macro_rules! user_schema {
 }
 pub(crate) use user_schema;
 
-/// The object `$oid` of catalog `$catalog` does not belong to an extension.
+/// The object `$oid` of catalog `$catalog` does not belong to an extension. Naming the side of the extension lets the
+/// server begin there, with few rows.
 macro_rules! no_extension_owns {
     ($catalog:literal, $oid:literal) => {
         concat!(
-            "NOT EXISTS (SELECT FROM pg_depend own WHERE own.classid = '",
+            "NOT EXISTS (SELECT FROM pg_depend own WHERE own.refclassid = 'pg_extension'::regclass AND own.classid = '",
             $catalog,
             "'::regclass AND own.objid = ",
             $oid,

@@ -24,20 +24,29 @@ pub static CHECK: Check = Check {
 };
 
 /// varchar and text are one type to the comparison. Domains count as what they are made of.
+///
+/// Nearly all keys have one column; only for those that differ are names looked up.
 const SQL: &str = concat!(
-    "SELECT n.nspname AS schema, c.relname AS name, k.conname, fn.nspname AS key_schema, fc.relname AS key_name, \
+    "WITH fk AS MATERIALIZED (SELECT oid, conrelid, confrelid, conkey, confkey FROM pg_constraint WHERE contype = 'f' AND conparentid = 0), \
+     differs AS MATERIALIZED (SELECT fk.oid, a.attnum, fa.attnum AS key_attnum FROM fk \
+         JOIN pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = fk.conkey[1] \
+         JOIN pg_attribute fa ON fa.attrelid = fk.confrelid AND fa.attnum = fk.confkey[1] WHERE a.atttypid <> fa.atttypid \
+       UNION ALL SELECT m.oid, a.attnum, fa.attnum FROM (SELECT oid, conrelid, confrelid, unnest(conkey[2:]) AS attnum, \
+           unnest(confkey[2:]) AS key_attnum FROM fk WHERE array_length(conkey, 1) > 1) m \
+         JOIN pg_attribute a ON a.attrelid = m.conrelid AND a.attnum = m.attnum \
+         JOIN pg_attribute fa ON fa.attrelid = m.confrelid AND fa.attnum = m.key_attnum WHERE a.atttypid <> fa.atttypid), \
+     base AS (SELECT oid, CASE WHEN typtype = 'd' THEN typbasetype ELSE oid END AS base FROM pg_type) \
+     SELECT n.nspname AS schema, c.relname AS name, k.conname, fn.nspname AS key_schema, fc.relname AS key_name, \
        a.attname, format_type(a.atttypid, a.atttypmod) AS type, fa.attname AS key_attname, \
        format_type(fa.atttypid, fa.atttypmod) AS key_type, k.confrelid::bigint AS key_relid, fa.attnum AS key_attnum, \
        t.base IN ('int2'::regtype, 'int4'::regtype) AND ft.base IN ('int4'::regtype, 'int8'::regtype) AS narrower, \
        ft.base = 'int8'::regtype AS key_is_bigint \
-     FROM pg_constraint k CROSS JOIN LATERAL unnest(k.conkey, k.confkey) AS pair(attnum, key_attnum) \
-     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = pair.attnum \
-     JOIN pg_attribute fa ON fa.attrelid = k.confrelid AND fa.attnum = pair.key_attnum \
-     JOIN (SELECT oid, CASE WHEN typtype = 'd' THEN typbasetype ELSE oid END AS base FROM pg_type) t ON t.oid = a.atttypid \
-     JOIN (SELECT oid, CASE WHEN typtype = 'd' THEN typbasetype ELSE oid END AS base FROM pg_type) ft ON ft.oid = fa.atttypid \
+     FROM differs d JOIN pg_constraint k ON k.oid = d.oid \
+     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = d.attnum JOIN pg_attribute fa ON fa.attrelid = k.confrelid AND fa.attnum = d.key_attnum \
+     JOIN base t ON t.oid = a.atttypid JOIN base ft ON ft.oid = fa.atttypid \
      JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
      JOIN pg_class fc ON fc.oid = k.confrelid JOIN pg_namespace fn ON fn.oid = fc.relnamespace \
-     WHERE k.contype = 'f' AND k.conparentid = 0 AND a.atttypid <> fa.atttypid AND t.base <> ft.base \
+     WHERE t.base <> ft.base \
      AND NOT (t.base IN ('text'::regtype, 'varchar'::regtype) AND ft.base IN ('text'::regtype, 'varchar'::regtype)) AND ",
     user_schema!("n"),
     " ORDER BY n.nspname, c.relname, k.conname, a.attnum"

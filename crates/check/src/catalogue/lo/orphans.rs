@@ -34,7 +34,7 @@ const SQL: &str = concat!(
        count(*) FILTER (WHERE c.reltuples < 0 OR (c.reltuples = 0 AND c.relpages = 0 AND pg_stat_get_live_tuples(c.oid) > 0)) AS unanalysed, \
        (array_agg(n.nspname || '.' || c.relname || '.' || a.attname ORDER BY c.reltuples DESC))[1:10] AS names \
      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = a.atttypid \
-     WHERE c.relkind IN ('r', 'm') AND a.attnum > 0 AND NOT a.attisdropped AND (t.oid = 'oid'::regtype OR t.typbasetype = 'oid'::regtype) AND ",
+     WHERE a.attrelid >= 16384 AND c.relkind IN ('r', 'm') AND a.attnum > 0 AND NOT a.attisdropped AND (t.oid = 'oid'::regtype OR t.typbasetype = 'oid'::regtype) AND ",
     user_schema!("n")
 );
 

@@ -24,18 +24,18 @@ pub static CHECK: Check = Check {
 
 /// One row per kind with its first names. Partitions and clones repeat their parent's names.
 const SQL: &str = concat!(
-    "WITH most AS (SELECT current_setting('max_identifier_length')::int AS bytes), named AS ( \
+    "WITH named AS ( \
        SELECT CASE c.relkind WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'v' THEN 'view' WHEN 'm' THEN 'view' \
          WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind, c.relnamespace AS schema, NULL::name AS owner, c.relname AS name \
-       FROM pg_class c, most WHERE octet_length(c.relname) >= most.bytes AND NOT c.relispartition AND c.relkind IN ('r', 'p', 'i', 'I', 'v', 'm', 'S', 'f') \
-       UNION ALL SELECT 'column', c.relnamespace, c.relname, a.attname FROM most, pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
-       WHERE octet_length(a.attname) >= most.bytes AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+       FROM pg_class c WHERE c.oid >= 16384 AND octet_length(c.relname) >= (SELECT current_setting('max_identifier_length')::int) AND NOT c.relispartition AND c.relkind IN ('r', 'p', 'i', 'I', 'v', 'm', 'S', 'f') \
+       UNION ALL SELECT 'column', c.relnamespace, c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+       WHERE a.attrelid >= 16384 AND octet_length(a.attname) >= (SELECT current_setting('max_identifier_length')::int) AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
        AND NOT c.relispartition \
-       UNION ALL SELECT 'constraint', k.connamespace, c.relname, k.conname FROM most, pg_constraint k JOIN pg_class c ON c.oid = k.conrelid \
-       WHERE octet_length(k.conname) >= most.bytes AND k.conislocal AND k.conparentid = 0 AND k.conindid = 0 \
-       UNION ALL SELECT 'function', p.pronamespace, NULL, p.proname FROM most, pg_proc p WHERE octet_length(p.proname) >= most.bytes \
-       UNION ALL SELECT 'trigger', c.relnamespace, c.relname, t.tgname FROM most, pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
-       WHERE octet_length(t.tgname) >= most.bytes AND NOT t.tgisinternal AND t.tgparentid = 0), \
+       UNION ALL SELECT 'constraint', k.connamespace, c.relname, k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid \
+       WHERE octet_length(k.conname) >= (SELECT current_setting('max_identifier_length')::int) AND k.conislocal AND k.conparentid = 0 AND k.conindid = 0 \
+       UNION ALL SELECT 'function', p.pronamespace, NULL, p.proname FROM pg_proc p WHERE p.oid >= 16384 AND octet_length(p.proname) >= (SELECT current_setting('max_identifier_length')::int) \
+       UNION ALL SELECT 'trigger', c.relnamespace, c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+       WHERE octet_length(t.tgname) >= (SELECT current_setting('max_identifier_length')::int) AND NOT t.tgisinternal AND t.tgparentid = 0), \
      ranked AS (SELECT kind, n.nspname, owner, name, count(*) OVER (PARTITION BY kind) AS names, \
        row_number() OVER (PARTITION BY kind ORDER BY n.nspname, owner, name) AS nth \
        FROM named JOIN pg_namespace n ON n.oid = named.schema WHERE ",

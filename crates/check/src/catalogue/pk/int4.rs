@@ -2,11 +2,11 @@ use crate::{
     rule::{Access, Check, Look, Looking, RunsOn, Scope, Threshold},
     scene::Scene,
     user_objects::{no_extension_owns, user_schema},
-    user_rows,
+    user_rows::{self, Read},
     verdict::{Trouble, Verdict},
     widening,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use surus_core::{
     finding::{Finding, Reason},
     size::human_count,
@@ -56,8 +56,8 @@ const KEYS: &str = concat!(
     " ORDER BY k.reltuples DESC, k.relid"
 );
 
-/// Smaller tables than the largest this many are not read in one look.
-const MOST: usize = 500;
+/// The largest tables come first; beyond the first many, reading ends after this time.
+const BUDGET: Duration = Duration::from_millis(500);
 
 struct Key {
     table: String,
@@ -71,7 +71,7 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
     Box::pin(async move {
         let rows = access.session.ask(KEYS).await?;
         let (mut keys, mut items, mut hidden) = (BTreeMap::new(), Vec::new(), 0);
-        for row in rows.iter().take(MOST) {
+        for row in rows.iter() {
             if !row.bool("readable")? {
                 hidden += 1;
                 continue;
@@ -94,7 +94,7 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
                 },
             );
         }
-        let (answers, unread) = user_rows::read(access.session, &items).await?;
+        let Read { answers, failed, left } = user_rows::read(access.session, &items, BUDGET).await?;
         // Partitions of one table share one key space.
         let mut largest: BTreeMap<i64, (&Key, i64)> = BTreeMap::new();
         for row in answers.iter().flat_map(|rows| rows.iter()) {
@@ -112,11 +112,11 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
                 format!("{hidden} tables are not readable: GRANT pg_read_all_data TO {}", scene.facts.role.name);
             verdict = verdict.but_unknown("tables without SELECT", Reason::Privilege(grant));
         }
-        if rows.len() > MOST {
-            let text = format!("only the {MOST} largest of {} tables were asked for their largest key", rows.len());
+        if left > 0 {
+            let text = format!("{left} of {} tables were not asked for their largest key; they are the smallest", rows.len());
             verdict = verdict.but_unknown("smaller tables", Reason::Timeout(text));
         }
-        Ok(unread.into_iter().fold(verdict, |verdict, (name, reason)| verdict.but_unknown(name, reason)))
+        Ok(failed.into_iter().fold(verdict, |verdict, (name, reason)| verdict.but_unknown(name, reason)))
     })
 }
 

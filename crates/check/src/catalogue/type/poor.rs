@@ -22,26 +22,26 @@ pub static CHECK: Check = Check {
     look: Look::Query(&[Sql::all(SQL)], judge),
 };
 
-/// One row per kind with its first columns by name. Partitions repeat their parent.
+/// One row per kind and each of its oldest columns. Partitions repeat their parent.
 const SQL: &str = concat!(
     "WITH poor AS ( \
        SELECT CASE a.atttypid WHEN 'json'::regtype THEN 'json' WHEN 'bpchar'::regtype THEN 'char' WHEN 'money'::regtype THEN 'money' \
-         WHEN 'timetz'::regtype THEN 'timetz' WHEN 'timestamp'::regtype THEN 'timestamp' END AS kind, a.attrelid, a.attnum \
-       FROM pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped \
+         WHEN 'timetz'::regtype THEN 'timetz' WHEN 'timestamp'::regtype THEN 'timestamp' END AS kind, a.attrelid, a.attnum::int AS attnum \
+       FROM pg_attribute a WHERE a.attrelid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped \
        AND a.atttypid IN ('json'::regtype, 'bpchar'::regtype, 'money'::regtype, 'timetz'::regtype, 'timestamp'::regtype) \
-       UNION ALL SELECT 'serial', d.refobjid, d.refobjsubid::smallint FROM pg_depend d JOIN pg_sequence q ON q.seqrelid = d.objid \
+       UNION ALL SELECT 'serial', d.refobjid, d.refobjsubid FROM pg_depend d JOIN pg_sequence q ON q.seqrelid = d.objid \
        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a' AND d.refobjsubid > 0 \
        UNION ALL SELECT 'uuid', a.attrelid, a.attnum FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
        WHERE i.indisprimary AND i.indnkeyatts = 1 AND a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND a.atttypmod IN (36, 40, 42)), \
-     own AS (SELECT p.kind, n.nspname, c.relname, a.attname FROM poor p JOIN pg_class c ON c.oid = p.attrelid \
-       JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = p.attrelid AND a.attnum = p.attnum \
+     ranked AS (SELECT p.kind, p.attrelid, p.attnum, n.nspname, c.relname, count(*) OVER (PARTITION BY p.kind) AS columns, \
+       row_number() OVER (PARTITION BY p.kind ORDER BY p.attrelid, p.attnum) AS nth \
+       FROM poor p JOIN pg_class c ON c.oid = p.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
        WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' AND ",
     user_schema!("n"),
     " AND ",
     no_extension_owns!("pg_class", "c.oid"),
-    "), ranked AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY nspname, relname, attname) AS nth, \
-       count(*) OVER (PARTITION BY kind) AS columns FROM own) \
-     SELECT kind, columns, nspname AS schema, relname AS name, attname FROM ranked WHERE nth <= 10 ORDER BY kind, nth"
+    ") SELECT r.kind, r.columns, r.nspname AS schema, r.relname AS name, a.attname FROM ranked r \
+       JOIN pg_attribute a ON a.attrelid = r.attrelid AND a.attnum = r.attnum WHERE r.nth <= 10 ORDER BY r.kind, r.nth"
 );
 
 /// What is said of a kind: its name, the trap, and the command with a better type.
@@ -102,7 +102,7 @@ fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
         Finding::info(kind, format!("{total} {noun} {name}: {}", listed(&columns, total, 3)))
             .detail(trap)
             .measured("columns", total, "columns")
-            .saw("first of them", columns)
+            .saw("some of them", columns)
             .fix(Plan::advice(format!(
                 "ALTER TABLE … {better}; most changes of a type rewrite the table under ACCESS EXCLUSIVE"
             )))

@@ -34,17 +34,17 @@ pub static CHECK: Check = Check {
 macro_rules! always {
     () => {
         concat!(
-            "WITH col AS MATERIALIZED (SELECT n.nspname, c.relname, a.attname, a.atttypid FROM pg_attribute a \
+            "WITH lost AS MATERIALIZED (SELECT oid FROM pg_type WHERE typtype = 'c' AND oid < 16384 OR oid IN ('regproc'::regtype, \
+               'regprocedure'::regtype, 'regoper'::regtype, 'regoperator'::regtype, 'regconfig'::regtype, 'regdictionary'::regtype, \
+               'regcollation'::regtype, 'regnamespace'::regtype, 'aclitem'::regtype, 'aclitem[]'::regtype)), \
+             col AS MATERIALIZED (SELECT n.nspname, c.relname, a.attname, a.atttypid FROM pg_attribute a JOIN lost ON lost.oid = a.atttypid \
                JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-               WHERE c.relkind IN ('r', 'm', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND ",
+               WHERE a.attrelid >= 16384 AND c.relkind IN ('r', 'm', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND ",
             user_schema!("n"),
             " AND ",
             no_extension_owns!("pg_class", "c.oid"),
             ") SELECT 'type' AS kind, nspname AS schema, relname AS name, attname AS part, format_type(atttypid, NULL) AS what FROM col \
-             WHERE atttypid IN ('regproc'::regtype, 'regprocedure'::regtype, 'regoper'::regtype, 'regoperator'::regtype, \
-               'regconfig'::regtype, 'regdictionary'::regtype, 'regcollation'::regtype, 'regnamespace'::regtype) \
-             UNION ALL SELECT 'type', col.nspname, col.relname, attname, format_type(atttypid, NULL) FROM col JOIN pg_type t ON t.oid = atttypid \
-               WHERE t.typtype = 'c' AND t.oid < 16384 \
+             WHERE atttypid NOT IN ('aclitem'::regtype, 'aclitem[]'::regtype) \
              UNION ALL SELECT 'extension', NULL, extname, NULL, extversion FROM pg_extension \
                WHERE extname IN ('adminpack', 'old_snapshot', 'plpython2u', 'plpythonu', 'chkpass', 'timetravel', 'tsearch2') \
              UNION ALL SELECT 'prepared', NULL, gid, NULL, owner::text FROM pg_prepared_xacts WHERE database = current_database()"
