@@ -5,7 +5,10 @@ use crate::{
     verdict::{Trouble, Verdict},
     widening,
 };
-use surus_core::{finding::Finding, plan::Plan};
+use surus_core::{
+    finding::{Finding, Severity},
+    plan::Plan,
+};
 use surus_pg::{Row, quote};
 
 pub static CHECK: Check = Check {
@@ -40,7 +43,8 @@ const SQL: &str = concat!(
        a.attname, format_type(a.atttypid, a.atttypmod) AS type, fa.attname AS key_attname, \
        format_type(fa.atttypid, fa.atttypmod) AS key_type, k.confrelid::bigint AS key_relid, fa.attnum AS key_attnum, \
        t.base IN ('int2'::regtype, 'int4'::regtype) AND ft.base IN ('int4'::regtype, 'int8'::regtype) AS narrower, \
-       ft.base = 'int8'::regtype AS key_is_bigint \
+       ft.base = 'int8'::regtype AS key_is_bigint, \
+       t.base IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND ft.base IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AS integers \
      FROM differs d JOIN pg_constraint k ON k.oid = d.oid \
      JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = d.attnum JOIN pg_attribute fa ON fa.attrelid = k.confrelid AND fa.attnum = d.key_attnum \
      JOIN base t ON t.oid = a.atttypid JOIN base ft ON ft.oid = fa.atttypid \
@@ -86,11 +90,16 @@ async fn finding(access: Access<'_>, row: Row<'_>) -> Result<Finding, Trouble> {
     {
         plan = widening::plan(own, &[], Vec::new());
     }
+    // An integer column that is wider than its key wastes room and nothing else.
+    let wider = row.bool("integers")? && !narrower;
+    let severity = if wider { Severity::Info } else { Severity::Warn };
     let detail = match narrower {
+        _ if wider => format!("It can never hold more than {key_type} does, so its width is of no use."),
         true => format!("{kind} ends long before {key_type} does; rows with higher keys cannot be referenced."),
         false => format!("Each comparison of {kind} with {key_type} converts one of them, and an index may not help."),
     };
-    Ok(Finding::warn(
+    Ok(Finding::new(
+        severity,
         format!("{table}.{}", quote::ident(row.str("conname")?)),
         format!("{table}.{column} is {kind} but references {key}, which is {key_type}"),
     )
@@ -114,14 +123,16 @@ mod tests {
             on.sql(
                 "CREATE TABLE parent(id bigint PRIMARY KEY, code text UNIQUE, price numeric UNIQUE); CREATE DOMAIN ref AS bigint; \
                  CREATE TABLE child(a int REFERENCES parent, b varchar(9) REFERENCES parent(code), c ref REFERENCES parent, \
-                 d bigint REFERENCES parent, e int REFERENCES parent(price))",
+                 d bigint REFERENCES parent, e int REFERENCES parent(price)); \
+                 CREATE TABLE small(id int PRIMARY KEY); CREATE TABLE big(id bigint REFERENCES small)",
             );
             let found = on.findings();
             assert_eq!(
                 found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(),
+                // Worst first; a referencing column that is merely too wide comes last.
                 [
                     "fk.type_mismatch:postgres/public.child.child_a_fkey",
-                    "fk.type_mismatch:postgres/public.child.child_e_fkey"
+                    "fk.type_mismatch:postgres/public.child.child_e_fkey", "fk.type_mismatch:postgres/public.big.big_id_fkey"
                 ]
             );
             let plan = |at: usize| found[at].fix.as_ref().unwrap();
