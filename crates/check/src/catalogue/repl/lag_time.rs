@@ -55,7 +55,7 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
         let delay = row.opt_f64("delay_s")?.unwrap_or(0.0) - meant;
         let waits = received > row.f64("replayed")?;
         let Some(severity) = scene.grade("delay", delay).filter(|_| waits) else { return Ok(verdict) };
-        // The first commit after a quiet night would look like a night's delay: what waited must still wait a moment later.
+        // The first commit after a quiet night looks like a night's delay: what waited must still wait a moment later.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let second = access.session.ask(OWN).await?;
         if second.first()?.f64("replayed")? >= received {
