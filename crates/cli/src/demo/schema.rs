@@ -68,6 +68,7 @@ pub async fn create(primary: &LocalServer, session: &Session, sizes: Sizes) -> R
     for _ in 0..3 {
         run("UPDATE public.login_sessions SET seen_at = clock_timestamp(), token = md5(token)").await?;
     }
+    run("ANALYZE public.login_sessions").await?;
     for table in ["users", "projects", "tasks", "audit_logs", "orders", "task_imports", "carts"] {
         run(&format!("VACUUM (ANALYZE) public.{table}")).await?;
     }
