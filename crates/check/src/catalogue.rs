@@ -78,6 +78,7 @@ catalogue! {
         xid, mxid, disabled, disabled_table, horizon, prepared, overdue, blocked, workers, multi_pass, cancelled, stats_stale, partition_parent,
     }
     bloat {
+        table, catalog,
     }
     vm {
     }
@@ -142,7 +143,7 @@ catalogue! {
 
     // Indexes
     idx {
-        fk, invalid, leftover, duplicate, redundant, unused, write_heavy,
+        fk, invalid, leftover, duplicate, redundant, bloat, unused, write_heavy,
     }
 
     // Tables and schema
