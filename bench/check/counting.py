@@ -1,0 +1,47 @@
+"""A TCP relay on loopback that counts what passes. Used only in the runs that count, never in those that are timed."""
+
+import socket
+import threading
+
+
+class Relay:
+    def __init__(self, port):
+        self.to = ("127.0.0.1", port)
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self.listener.getsockname()[1]
+        self.reset()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def reset(self):
+        with self.lock:
+            self.received = self.sent = self.connections = self.open = self.most_open = 0
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.create_connection(self.to)
+            with self.lock:
+                self.connections += 1
+                self.open += 1
+                self.most_open = max(self.most_open, self.open)
+            for source, sink, name in ((client, server, "sent"), (server, client, "received")):
+                threading.Thread(target=self.pass_on, args=(source, sink, name), daemon=True).start()
+
+    def pass_on(self, source, sink, name):
+        try:
+            while chunk := source.recv(1 << 16):
+                with self.lock:
+                    setattr(self, name, getattr(self, name) + len(chunk))
+                sink.sendall(chunk)
+        except OSError:
+            pass
+        # The server's side ends last, when its backend is gone.
+        if name == "received":
+            with self.lock:
+                self.open -= 1
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
