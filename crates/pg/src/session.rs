@@ -47,13 +47,15 @@ impl Manners {
         }
     }
 
-    /// The statements that put them in force. `search_path` is pinned so that no user object can shadow the catalog.
+    /// The statements that put them in force. Parallel workers would take more of the server than one session should.
+    /// `search_path` is pinned so that no user object can shadow the catalog.
     pub(crate) fn as_sql(&self, version: Version) -> String {
         // Settings that older servers do not have: jit came with 11.
         let jit = if version.num() >= 110_000 { "SET jit = off; " } else { "" };
         format!(
             "SET application_name = {}; SET statement_timeout = {}; SET lock_timeout = {}; \
-             SET idle_in_transaction_session_timeout = 60000; {jit}SET search_path = pg_catalog; \
+             SET idle_in_transaction_session_timeout = 60000; SET max_parallel_workers_per_gather = 0; \
+             {jit}SET search_path = pg_catalog; \
              SET default_transaction_read_only = {}; SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; \
              SET IntervalStyle = 'postgres'; SET extra_float_digits = 1",
             crate::quote::literal(&self.application_name),

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use surus_core::{finding::Finding, plan::Plan};
 use surus_pg::{Row, RowError, Rows, quote};
 
+/// Indexes with the same columns are sought first, which is cheap and leaves few to be compared in full.
 /// `$nulls` says whether a unique index treats NULLs as equal; two that differ in it are still copies for reading.
 macro_rules! copies {
     ($nulls:literal) => {
@@ -21,11 +22,13 @@ macro_rules! copies {
             estimated_bytes!("c"),
             " AS bytes, pg_get_indexdef(c.oid) AS definition \
              FROM (SELECT i.indexrelid AS index_oid, min(i.indexrelid::bigint) OVER same AS grp, count(*) OVER same AS copies \
-               FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+               FROM (SELECT indrelid, indkey::int2[] AS keys FROM pg_index GROUP BY indrelid, indkey::int2[] HAVING count(*) > 1) twins \
+               JOIN pg_index i ON i.indrelid = twins.indrelid AND i.indkey::int2[] = twins.keys \
+               JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE i.indisvalid AND i.indisready AND NOT i.indisexclusion AND NOT c.relispartition AND ",
             user_schema!("n"),
-            " WINDOW same AS (PARTITION BY i.indrelid, i.indkey::text, i.indnkeyatts, c.relam, i.indclass::text, i.indcollation::text, \
-               i.indoption::text, pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid))) g \
+            " WINDOW same AS (PARTITION BY i.indrelid, i.indkey::int2[], i.indnkeyatts, c.relam, i.indclass, i.indcollation, \
+               i.indoption::int2[], pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid))) g \
              JOIN pg_index i ON i.indexrelid = g.index_oid JOIN pg_class c ON c.oid = i.indexrelid \
              JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE g.copies > 1 ORDER BY g.grp, g.index_oid"

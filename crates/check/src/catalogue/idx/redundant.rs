@@ -24,8 +24,7 @@ pub static CHECK: Check = Check {
         &[Sql::all(concat!(
             "WITH b AS MATERIALIZED (SELECT i.indexrelid, i.indrelid, i.indisunique, i.indisreplident OR i.indisclustered AS marked, \
                i.indnkeyatts, i.indnatts, i.indkey::int2[] AS atts, c.relname, c.relpages, n.nspname, \
-               array_to_string((i.indkey::int2[])[0:i.indnkeyatts - 1], ' ') || ' ' AS keys, i.indclass::text || ' ' AS classes, \
-               i.indcollation::text || ' ' AS collations, i.indoption::text || ' ' AS options \
+               i.indkey[0] AS first_att, i.indclass, i.indcollation, i.indoption \
              FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam \
              JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE am.amname = 'btree' AND c.relkind = 'i' AND NOT c.relispartition AND i.indisvalid AND i.indisready \
@@ -37,9 +36,12 @@ pub static CHECK: Check = Check {
             " AS bytes, ",
             estimated_bytes!("b"),
             " AS longer_bytes, pg_get_indexdef(a.indexrelid) AS definition \
-             FROM b a JOIN b ON b.indrelid = a.indrelid AND b.indexrelid <> a.indexrelid AND starts_with(b.keys, a.keys) \
-             AND starts_with(b.classes, a.classes) AND starts_with(b.collations, a.collations) AND starts_with(b.options, a.options) \
+             FROM b a JOIN b ON b.indrelid = a.indrelid AND b.first_att = a.first_att AND b.indexrelid <> a.indexrelid \
              AND b.indnatts > a.indnatts AND b.atts @> a.atts \
+             AND starts_with(array_to_string(b.atts[0:b.indnkeyatts - 1], ' ') || ' ', array_to_string(a.atts[0:a.indnkeyatts - 1], ' ') || ' ') \
+             AND starts_with(b.indclass::text || ' ', a.indclass::text || ' ') \
+             AND starts_with(b.indcollation::text || ' ', a.indcollation::text || ' ') \
+             AND starts_with(b.indoption::text || ' ', a.indoption::text || ' ') \
              WHERE NOT a.indisunique AND NOT a.marked AND a.relpages > 0 AND a.indexrelid NOT IN (SELECT conindid FROM pg_constraint) \
              ORDER BY a.indexrelid, b.relpages"
         ))],
