@@ -181,7 +181,6 @@ fn a_table_held_in_access_exclusive() {
     for one in unknown_because(&report, "locked") {
         assert!(one.reason.text().contains("lock"), "{one:?}");
     }
-    eprintln!("{:#?}", unknown_because(&report, "locked"));
 }
 
 #[test]

@@ -70,8 +70,8 @@ pub struct Settings {
 impl Settings {
     /// The query that [`Settings::from_rows`] understands; the same for 13 to 18. What our own session has changed is
     /// shown as other sessions have it.
-    pub const SQL: &'static str = "SELECT name, CASE source WHEN 'session' THEN reset_val ELSE setting END AS setting, unit, vartype, context, source, boot_val, sourcefile, \
-        sourceline, pending_restart FROM pg_catalog.pg_settings";
+    pub const SQL: &'static str = "SELECT name, CASE source WHEN 'session' THEN reset_val ELSE setting END AS setting, \
+        unit, vartype, context, source, boot_val, sourcefile, sourceline, pending_restart FROM pg_catalog.pg_settings";
 
     /// Reads the answer to [`Settings::SQL`].
     ///
