@@ -279,9 +279,6 @@ pub(crate) fn with_hidden_verifiers(scene: &Scene<'_>, verdict: Verdict) -> Verd
 }
 
 #[cfg(test)]
-pub(crate) use tests::rule;
-
-#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -372,3 +369,6 @@ mod tests {
         );
     }
 }
+
+#[cfg(test)]
+pub(crate) use tests::rule;

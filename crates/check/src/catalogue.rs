@@ -78,7 +78,6 @@ catalogue! {
         xid, mxid, disabled, disabled_table, horizon, prepared, overdue, blocked, workers, multi_pass, cancelled, stats_stale, partition_parent,
     }
     bloat {
-        table, catalog,
     }
     vm {
     }
@@ -105,30 +104,9 @@ catalogue! {
 
     // Security
     sec {
-        hba_trust,
-        common_password,
-        remote_super,
-        fs_perms,
-        brute_force,
-        hba_wide,
-        hba_shadowed,
-        ssl,
-        no_password,
-        md5,
-        valid_until,
-        super_count,
-        repl_role,
-        secrets,
-        rls,
-        secdef_path,
-        secdef_view,
-        public_schema,
-        public_grants,
-        sensitive_cols,
-        untrusted_pl,
-        plaintext,
-        rls_perf,
-        audit,
+        hba_trust, common_password, remote_super, fs_perms, brute_force, hba_wide, hba_shadowed, ssl, no_password, md5, valid_until,
+        super_count, repl_role, secrets, rls, secdef_path, secdef_view, public_schema, public_grants, sensitive_cols,
+        untrusted_pl, plaintext, rls_perf, audit,
     }
 
     // WAL and checkpoints
@@ -164,7 +142,7 @@ catalogue! {
 
     // Indexes
     idx {
-        fk, invalid, leftover, duplicate, redundant, bloat, unused, write_heavy,
+        fk, invalid, leftover, duplicate, redundant, unused, write_heavy,
     }
 
     // Tables and schema
@@ -222,19 +200,10 @@ catalogue! {
 
     // Logs, host and pooler
     log {
-        panic,
-        error_rate,
-        volume,
-        settings,
-        no_bind_leak,
+        panic, error_rate, volume, settings, no_bind_leak,
     }
     host {
-        disk,
-        kernel,
-        memory,
-        io,
-        clock,
-        thp_governor,
+        disk, kernel, memory, io, clock, thp_governor,
     }
     pool {
         waiting,

@@ -6,9 +6,12 @@
 mod act;
 mod apply;
 mod error;
+mod hba;
+mod setting;
+mod statement;
 mod undo;
 
-pub use act::Previous;
+pub use act::{Patience, Previous};
 pub use apply::{Applied, Done, Scene, apply, description};
 pub use error::FixError;
 pub use undo::{TakenBack, Undoable, take_back, undoable};

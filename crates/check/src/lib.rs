@@ -6,7 +6,6 @@
 mod access;
 mod archiving;
 mod backend;
-mod bloat;
 pub mod catalogue;
 mod checkpoints;
 pub mod fix;

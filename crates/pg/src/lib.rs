@@ -31,4 +31,4 @@ pub use local::LocalError;
 pub use programs::Programs;
 pub use rows::{Row, RowError, Rows};
 pub use server::LocalServer;
-pub use session::{Asked, Manners, Session};
+pub use session::{Asked, Manners, Session, Warning};

@@ -6,12 +6,15 @@ use crate::{
     rows::Rows,
 };
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use surus_core::{clock::Stopwatch, version::Version};
 use tokio::task::JoinHandle;
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::{
+    AsyncMessage, SimpleQueryMessage,
+    error::{DbError, Severity},
+};
 
 /// How a session behaves on the server: the limits of a good guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +79,22 @@ pub struct Asked {
     pub bytes: u64,
 }
 
+/// The server did what it was asked for, or a part of it, and warned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The server's five-character code.
+    pub sqlstate: String,
+    pub message: String,
+}
+
+impl Warning {
+    /// `None` for what is only a notice.
+    fn of(notice: &DbError) -> Option<Self> {
+        let warned = notice.parsed_severity() == Some(Severity::Warning);
+        warned.then(|| Self { sqlstate: notice.code().code().to_owned(), message: notice.message().to_owned() })
+    }
+}
+
 /// What is known about a session from the way it was opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
@@ -95,6 +114,8 @@ pub struct Session {
     /// Every query asked since the last [`Session::take_asked`].
     asked: Mutex<Vec<Asked>>,
     client: tokio_postgres::Client,
+    /// Every warning since the last [`Session::take_warnings`].
+    warnings: Arc<Mutex<Vec<Warning>>>,
     /// Drives the connection; ends when the client is dropped or the connection breaks.
     driver: JoinHandle<()>,
     /// Why the connection broke, if it did.
@@ -110,15 +131,24 @@ impl Session {
         around: Surroundings,
     ) -> Self {
         let broken = Arc::<OnceLock<AskError>>::default();
-        let reason = broken.clone();
+        let warnings = Arc::<Mutex<Vec<Warning>>>::default();
+        let (reason, warned) = (broken.clone(), warnings.clone());
         let driver = tokio::spawn(async move {
             let mut connection = connection;
-            // The reason must be there before dropping the connection wakes those who wait for an answer.
-            if let Err(error) = (&mut connection).await {
-                let _ = reason.set(error.into());
+            while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+                match message {
+                    // A warning comes before the answer that it belongs to.
+                    Ok(AsyncMessage::Notice(notice)) => locked(&warned).extend(Warning::of(&notice)),
+                    Ok(_) => {}
+                    // The reason must be there before dropping the connection wakes those who wait for an answer.
+                    Err(error) => {
+                        let _ = reason.set(error.into());
+                        break;
+                    }
+                }
             }
         });
-        Self { asked: Mutex::default(), client, driver, broken, around }
+        Self { asked: Mutex::default(), client, warnings, driver, broken, around }
     }
 
     pub(crate) fn client(&self) -> &tokio_postgres::Client {
@@ -209,13 +239,18 @@ impl Session {
         let answer = self.answer(sql).await;
         let (rows, bytes) = answer.as_ref().map_or((0, 0), |rows| (rows.len(), rows.bytes()));
         let asked = Asked { sql: sql.to_owned(), duration_ms: watch.elapsed_ms(), rows, bytes };
-        self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(asked);
+        locked(&self.asked).push(asked);
         answer
     }
 
     /// What was asked since the last call, in order.
     pub fn take_asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        std::mem::take(&mut locked(&self.asked))
+    }
+
+    /// What the server warned of since the last call, in order.
+    pub fn take_warnings(&self) -> Vec<Warning> {
+        std::mem::take(&mut locked(&self.warnings))
     }
 
     async fn answer(&self, sql: &str) -> Result<Rows, AskError> {
@@ -262,6 +297,10 @@ impl Session {
         }
         self.run(&manners.as_sql(self.version())).await
     }
+}
+
+fn locked<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use super::{
     FixPlan, Numbered,
-    act::{self, Effect, Previous},
+    act::{self, Effect, Patience, Place, Previous},
     error::{FixError, Stop},
+    hba, setting, statement,
 };
 use surus_core::{
     clock::{self, Stopwatch},
@@ -11,7 +12,7 @@ use surus_core::{
     plan::{Action, Interruption, Undo},
     proof::{Outcome, Proof, ProofStep},
 };
-use surus_pg::{Session, Target};
+use surus_pg::{Session, Target, hba_file::Edit};
 use surus_store::Store;
 
 /// Where and in whose name changes are made.
@@ -23,10 +24,11 @@ pub struct Scene<'a> {
     /// A connection string without password, by which the way back finds the server again.
     pub reference: &'a str,
     pub store: &'a Store,
+    pub patience: Patience,
 }
 
 /// A step that was taken.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Done {
     pub number: usize,
     pub title: String,
@@ -35,6 +37,8 @@ pub struct Done {
     /// It takes effect only after a restart.
     pub after_restart: bool,
     pub can_be_undone: bool,
+    /// What the server said about it.
+    pub warnings: Vec<String>,
 }
 
 /// What a run did: the steps taken, and what stopped it, if anything.
@@ -66,99 +70,132 @@ pub async fn apply(scene: Scene<'_>, plan: &FixPlan, monitor: &dyn Monitor) -> A
 }
 
 async fn take(scene: Scene<'_>, numbered: &Numbered) -> Result<Done, FixError> {
+    let number = numbered.number;
     let session = act::session(scene.target, numbered.database.as_deref()).await?;
-    let at = |stop: Stop| stop.at(numbered.number);
-    if is_standby(&session).await.map_err(at)? {
+    if session.in_recovery() {
         return Err(FixError::Standby);
     }
-    let previous = previous(&session, numbered).await.map_err(at)?;
-    let begun = scene.store.append(&entry(scene, numbered, "change-begun", Outcome::Passed, &previous, Vec::new()))?;
-    let watch = Stopwatch::start();
-    let outcome = perform(&session, numbered, &previous).await;
-    let step = ProofStep {
-        what: description(numbered),
-        result: match &outcome {
-            Ok((Effect::InForce, _)) => "done".into(),
-            Ok((Effect::AfterRestart, _)) => "done; takes effect after a restart".into(),
-            Err(Stop::Failed(why) | Stop::Surprise(why)) => why.clone(),
-        },
-        duration_ms: watch.elapsed_ms(),
+    let ready = Ready::of(&session, numbered).await.map_err(|stop| stop.before_acting().at(number, 0))?;
+    let previous = ready.way_back(numbered);
+    let begun = scene.store.append(&entry(scene, numbered, "change-begun", &previous))?;
+    let (started_at, watch) = (clock::now(), Stopwatch::start());
+    let outcome = perform(scene, &session, numbered, &ready).await;
+    let step = ProofStep { what: description(numbered), result: result_of(&outcome), duration_ms: watch.elapsed_ms() };
+    let record = Proof {
+        started_at,
+        outcome: if outcome.is_ok() { Outcome::Passed } else { Outcome::Failed },
+        steps: vec![step],
+        undo: Some(serde_json::json!({
+            "server": scene.reference, "previous": previous, "begun": begun.number,
+            "unsure": matches!(outcome, Err(Stop::Unsure(_))),
+        })),
+        ..entry(scene, numbered, "change", &previous)
     };
-    let (verdict, previous) = match &outcome {
-        Ok((_, final_previous)) => (Outcome::Passed, final_previous.clone()),
-        Err(_) => (Outcome::Failed, previous),
-    };
-    let mut record = entry(scene, numbered, "change", verdict, &previous, vec![step]);
-    if let Some(undo) = record.undo.as_mut().and_then(|undo| undo.as_object_mut()) {
-        undo.insert("begun".into(), begun.number.into());
-    }
-    let ledger = scene.store.append(&record)?;
-    let (effect, _) = outcome.map_err(|stop| stop.at(numbered.number))?;
+    let recorded = scene.store.append(&record);
+    let ledger = recorded.as_ref().map_or(begun.number, |entry| entry.number);
+    let (effect, warnings) = outcome.map_err(|stop| stop.at(number, ledger))?;
+    recorded.map_err(|source| FixError::Unrecorded { number, ledger, source })?;
     Ok(Done {
-        number: numbered.number,
+        number,
         title: description(numbered),
-        ledger: ledger.number,
+        ledger,
         after_restart: effect == Effect::AfterRestart || numbered.step.interrupts == Interruption::Restart,
         can_be_undone: !matches!(previous, Previous::Nothing { .. }),
+        warnings,
     })
 }
 
-async fn is_standby(session: &Session) -> Result<bool, Stop> {
-    let rows = session.ask("SELECT pg_catalog.pg_is_in_recovery() AS standby").await?;
-    rows.first().and_then(|row| row.bool("standby")).map_err(|error| Stop::Surprise(error.to_string()))
+/// What was found out before a step, so that it can be taken and taken back.
+enum Ready {
+    /// The entry in postgresql.auto.conf.
+    Setting(Option<String>),
+    Hba(Edit),
+    Sql,
 }
 
-/// What will take the step back, known before it is taken.
-async fn previous(session: &Session, numbered: &Numbered) -> Result<Previous, Stop> {
-    match &numbered.step.action {
-        Action::Setting { name, .. } | Action::ResetSetting { name } => {
-            Ok(Previous::Setting { name: name.clone(), previous: act::setting_entry(session, name).await? })
+impl Ready {
+    async fn of(session: &Session, numbered: &Numbered) -> Result<Self, Stop> {
+        match &numbered.step.action {
+            Action::Setting { name, .. } | Action::ResetSetting { name } => {
+                Ok(Ready::Setting(setting::ready(session, name).await?))
+            }
+            Action::HbaLine { line, old, new } => {
+                Ok(Ready::Hba(hba::prepare(session, *line, old, new.as_deref()).await?))
+            }
+            Action::Sql { .. } => Ok(Ready::Sql),
+            Action::Manual { .. } => Err(Stop::Surprise("a step for a person is not taken by surus".into())),
         }
-        Action::HbaLine { line, old, new } => {
-            let file = hba_path(session).await?;
-            let (previous, written) =
-                surus_pg::hba_file::with_line(&file, *line, old, new.as_deref()).map_err(Stop::Surprise)?;
-            Ok(Previous::Hba { file, previous, written })
+    }
+
+    fn way_back(&self, numbered: &Numbered) -> Previous {
+        match (self, &numbered.step.action, &numbered.step.undo) {
+            (Ready::Setting(entry), action, _) => {
+                let (name, written) = setting_of(action);
+                Previous::Setting {
+                    name: name.to_owned(),
+                    previous: entry.clone(),
+                    written: written.map(str::to_owned),
+                }
+            }
+            (Ready::Hba(edit), ..) => hba::way_back(edit),
+            (Ready::Sql, _, Undo::Sql { sql }) => {
+                Previous::Sql { database: numbered.database.clone(), sql: sql.clone() }
+            }
+            (Ready::Sql, _, Undo::Never { why }) => Previous::Nothing { why: why.clone() },
+            (Ready::Sql, _, Undo::PreImage) => Previous::Nothing { why: "nothing was recorded".into() },
         }
-        Action::Sql { .. } => Ok(match &numbered.step.undo {
-            Undo::Sql { sql } => Previous::Sql { database: numbered.database.clone(), sql: sql.clone() },
-            Undo::Never { why } => Previous::Nothing { why: why.clone() },
-            Undo::PreImage => Previous::Nothing { why: "nothing was recorded".into() },
-        }),
-        Action::Manual { .. } => Err(Stop::Surprise("a step for a person is not taken by surus".into())),
     }
 }
 
-async fn hba_path(session: &Session) -> Result<String, Stop> {
-    let rows = session.ask("SELECT pg_catalog.current_setting('hba_file') AS file").await?;
-    rows.first().and_then(|row| row.text("file")).map_err(|error| Stop::Surprise(error.to_string()))
+/// The setting that an action writes, and its value.
+fn setting_of(action: &Action) -> (&str, Option<&str>) {
+    match action {
+        Action::Setting { name, value } => (name, Some(value)),
+        Action::ResetSetting { name } => (name, None),
+        _ => ("", None),
+    }
 }
 
-/// Acts; returns the effect and what takes it back.
-async fn perform(session: &Session, numbered: &Numbered, previous: &Previous) -> Result<(Effect, Previous), Stop> {
-    let effect = match (&numbered.step.action, previous) {
-        (Action::Setting { name, value }, _) => act::set(session, name, Some(value)).await?,
-        (Action::ResetSetting { name }, _) => act::set(session, name, None).await?,
-        (Action::HbaLine { .. }, Previous::Hba { file, previous, written }) => {
-            act::write_hba(session, file, previous, written).await?;
-            Effect::InForce
-        }
+/// Acts; tells when it takes effect and what the server warned of.
+async fn perform(
+    scene: Scene<'_>,
+    session: &Session,
+    numbered: &Numbered,
+    ready: &Ready,
+) -> Result<(Effect, Vec<String>), Stop> {
+    match (&numbered.step.action, ready) {
         (Action::Sql { sql, transaction, .. }, _) => {
-            act::run(session, sql, *transaction).await?;
-            Effect::InForce
+            let place = Place { session, target: scene.target, database: numbered.database.as_deref() };
+            let warnings = statement::run(place, sql, *transaction, scene.patience).await?;
+            Ok((Effect::InForce, warnings))
         }
-        (Action::HbaLine { .. } | Action::Manual { .. }, _) => {
-            return Err(Stop::Surprise("the step cannot be taken".into()));
+        (action, Ready::Setting(entry)) => {
+            let (name, value) = setting_of(action);
+            let effect = setting::write(session, name, value, entry.as_deref()).await?;
+            Ok((effect, Vec::new()))
         }
-    };
-    Ok((effect, previous.clone()))
+        (_, Ready::Hba(edit)) => {
+            hba::write(session, scene.target, edit).await?;
+            Ok((Effect::InForce, Vec::new()))
+        }
+        (_, Ready::Sql) => Err(Stop::Surprise("the step cannot be taken".into())),
+    }
+}
+
+fn result_of(outcome: &Result<(Effect, Vec<String>), Stop>) -> String {
+    match outcome {
+        Ok((Effect::AfterRestart, _)) => "done; takes effect after a restart".into(),
+        Ok((Effect::InForce, warnings)) if warnings.is_empty() => "done".into(),
+        Ok((Effect::InForce, warnings)) => format!("done; the server warned: {}", warnings.join("; ")),
+        Err(stop) => stop.text().to_owned(),
+    }
 }
 
 /// What the step does, as the ledger and the terminal show it.
 pub fn description(numbered: &Numbered) -> String {
     match &numbered.step.action {
-        Action::Setting { name, value } => act::alter_system(name, Some(value)),
-        Action::ResetSetting { name } => act::alter_system(name, None),
+        Action::Setting { name, value } => setting::alter_system(name, Some(value)),
+        Action::ResetSetting { name } => setting::alter_system(name, None),
         Action::Sql { sql, .. } => sql.clone(),
         Action::HbaLine { line, old, new: Some(new) } => {
             format!("pg_hba.conf line {line}: \"{old}\" becomes \"{new}\"")
@@ -168,14 +205,7 @@ pub fn description(numbered: &Numbered) -> String {
     }
 }
 
-fn entry(
-    scene: Scene<'_>,
-    numbered: &Numbered,
-    kind: &str,
-    outcome: Outcome,
-    previous: &Previous,
-    steps: Vec<ProofStep>,
-) -> Proof {
+fn entry(scene: Scene<'_>, numbered: &Numbered, kind: &str, previous: &Previous) -> Proof {
     let now = clock::now();
     Proof {
         kind: kind.into(),
@@ -184,9 +214,9 @@ fn entry(
         subject: description(numbered),
         started_at: now,
         finished_at: now,
-        outcome,
+        outcome: Outcome::Passed,
         measured: Vec::new(),
-        steps,
+        steps: Vec::new(),
         log_excerpt: format!("for {}", numbered.key),
         surus_version: env!("CARGO_PKG_VERSION").into(),
         expires_at: None,

@@ -1,7 +1,7 @@
 //! Why fixing stopped.
 
 use surus_core::code::{self, Code};
-use surus_pg::{AskError, ConnectError};
+use surus_pg::{AskError, AskErrorKind, ConnectError, hba_file::HbaFileError};
 use surus_store::StoreError;
 
 /// Fixing stopped; the message says what was not done and why.
@@ -19,10 +19,24 @@ pub enum FixError {
     /// The server is not as the plan saw it.
     #[error("step {number} stopped: {why}; the later steps were not taken")]
     Surprise { number: usize, why: String },
+    /// The connection broke in the middle of a step.
+    #[error(
+        "step {number} was interrupted and may have been done or not: {why}; the later steps were not taken; \
+         if it was done, surus undo {ledger} takes it back"
+    )]
+    Unsure { number: usize, why: String, ledger: i64 },
+    /// A step was done, and the ledger holds only its beginning.
+    #[error("step {number} was done, but that could not be recorded: {source}; surus undo {ledger} takes it back")]
+    Unrecorded { number: usize, ledger: i64, source: StoreError },
     #[error("it was not taken back: {0}")]
     TakeBack(String),
+    /// The server is not as surus left it.
+    #[error("it was not taken back: {0}")]
+    TakeBackSurprise(String),
     #[error("ledger entry {number} {why}")]
     NotUndoable { number: i64, why: String },
+    #[error("the ledger holds no change that can be taken back")]
+    NothingToUndo,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -34,41 +48,86 @@ impl FixError {
             FixError::UnknownFinding(_) => code::FIX_UNKNOWN_FINDING,
             FixError::Standby => code::FIX_STANDBY,
             FixError::Connect(error) => error.code,
-            FixError::Step { .. } | FixError::TakeBack(_) => code::FIX_STEP_FAILED,
-            FixError::Surprise { .. } => code::FIX_SURPRISE,
-            FixError::NotUndoable { .. } => code::FIX_NOTHING_TO_UNDO,
-            FixError::Store(error) => error.code(),
+            FixError::Step { .. } | FixError::Unsure { .. } | FixError::TakeBack(_) => code::FIX_STEP_FAILED,
+            FixError::Surprise { .. } | FixError::TakeBackSurprise(_) => code::FIX_SURPRISE,
+            FixError::NotUndoable { .. } | FixError::NothingToUndo => code::FIX_NOTHING_TO_UNDO,
+            FixError::Store(error) | FixError::Unrecorded { source: error, .. } => error.code(),
         }
     }
 }
 
 /// Why a single act did not happen; the caller knows which step it was.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stop {
     /// It failed and changed nothing.
     Failed(String),
-    /// The server is not as expected.
+    /// The server is not as expected; nothing was changed, or it was put back.
     Surprise(String),
+    /// The connection broke, or what was half done could not be put back: it is not known what is there now.
+    Unsure(String),
 }
 
 impl From<AskError> for Stop {
     fn from(error: AskError) -> Self {
-        let hint = error.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Stop::Failed(format!("{}{hint}", error.message))
+        let more = [error.detail, error.hint].into_iter().flatten();
+        let text = more.fold(error.message, |text, more| format!("{text} ({more})"));
+        if error.kind == AskErrorKind::Closed { Stop::Unsure(text) } else { Stop::Failed(text) }
+    }
+}
+
+impl From<surus_pg::RowError> for Stop {
+    fn from(error: surus_pg::RowError) -> Self {
+        Stop::Surprise(format!("the server's answer is not understood: {error}"))
+    }
+}
+
+impl From<HbaFileError> for Stop {
+    fn from(error: HbaFileError) -> Self {
+        match error {
+            HbaFileError::Changed(why) => Stop::Surprise(why),
+            HbaFileError::Unusable(why) => Stop::Failed(why),
+        }
     }
 }
 
 impl Stop {
-    pub(super) fn at(self, number: usize) -> FixError {
+    /// Nothing had been begun yet, so a broken connection leaves nothing unclear.
+    pub(super) fn before_acting(self) -> Self {
         match self {
-            Stop::Failed(why) => FixError::Step { number, why },
-            Stop::Surprise(why) => FixError::Surprise { number, why },
+            Stop::Unsure(why) => Stop::Failed(why),
+            other => other,
         }
     }
 
-    pub(super) fn text(self) -> String {
+    /// The same with more to say.
+    pub(super) fn and(self, more: &str) -> Self {
         match self {
-            Stop::Failed(why) | Stop::Surprise(why) => why,
+            Stop::Failed(why) => Stop::Failed(format!("{why}; {more}")),
+            Stop::Surprise(why) => Stop::Surprise(format!("{why}; {more}")),
+            Stop::Unsure(why) => Stop::Unsure(format!("{why}; {more}")),
+        }
+    }
+
+    /// As the end of a step; `ledger` is the entry that takes it back.
+    pub(super) fn at(self, number: usize, ledger: i64) -> FixError {
+        match self {
+            Stop::Failed(why) => FixError::Step { number, why },
+            Stop::Surprise(why) => FixError::Surprise { number, why },
+            Stop::Unsure(why) => FixError::Unsure { number, why, ledger },
+        }
+    }
+
+    /// As the end of an undo.
+    pub(super) fn taking_back(self) -> FixError {
+        match self {
+            Stop::Failed(why) | Stop::Unsure(why) => FixError::TakeBack(why),
+            Stop::Surprise(why) => FixError::TakeBackSurprise(why),
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Stop::Failed(why) | Stop::Surprise(why) | Stop::Unsure(why) => why,
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Taking a change back by what was recorded before it.
 
 use super::{
-    act::{self, Previous},
+    act::{self, Effect, Patience, Place, Previous},
     error::{FixError, Stop},
+    hba, setting, statement,
 };
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use surus_core::{
     clock::{self, Stopwatch},
     proof::{Outcome, Proof, ProofStep},
 };
-use surus_pg::Target;
+use surus_pg::{Session, Target};
 use surus_store::{Entry, Filter, Store};
 
 /// A change that was taken back.
@@ -42,39 +43,44 @@ pub fn undoable(store: &Store, number: Option<i64>) -> Result<Undoable, FixError
     let settled = settled(&all);
     let Some(number) = number else {
         let newest =
-            all.iter().rev().filter(|entry| !settled.contains(&entry.number)).find_map(|entry| read(entry).ok());
-        return newest.ok_or(FixError::NotUndoable {
-            number: 0,
-            why: "does not exist: nothing that can be taken back is recorded".into(),
-        });
+            all.iter().rev().filter(|entry| !settled.contains_key(&entry.number)).find_map(|entry| read(entry).ok());
+        return newest.ok_or(FixError::NothingToUndo);
     };
     let entry = store.entry(number)?;
-    if settled.contains(&number) {
-        return Err(FixError::NotUndoable {
-            number,
-            why: "was taken back already, or is the beginning of a later entry".into(),
-        });
+    if let Some(by) = settled.get(&number) {
+        return Err(FixError::NotUndoable { number, why: by.to_string() });
     }
     read(&entry).map_err(|why| FixError::NotUndoable { number, why })
 }
 
-/// Entries that need no way back any more: taken back, or begun and continued by a later entry.
-fn settled(all: &[Entry]) -> BTreeSet<i64> {
+/// Entries that need no way back any more, and why: taken back, or begun and continued by a later entry.
+fn settled(all: &[Entry]) -> BTreeMap<i64, String> {
     let number = |entry: &Entry, name: &str| entry.proof.undo.as_ref()?.get(name)?.as_i64();
-    let begun = all.iter().filter_map(|entry| number(entry, "begun"));
-    let undone =
-        all.iter().filter(|entry| entry.proof.outcome == Outcome::Passed).filter_map(|entry| number(entry, "of"));
-    begun.chain(undone).collect()
+    let mut settled = BTreeMap::new();
+    for entry in all {
+        if let Some(begun) = number(entry, "begun") {
+            settled.insert(
+                begun,
+                format!("is the beginning of a change that entry {} completes; give that number", entry.number),
+            );
+        }
+        if let (Some(of), Outcome::Passed) = (number(entry, "of"), entry.proof.outcome) {
+            settled.insert(of, format!("was taken back already, see entry {}", entry.number));
+        }
+    }
+    settled
 }
 
 fn read(entry: &Entry) -> Result<Undoable, String> {
-    if !matches!(entry.proof.kind.as_str(), "change" | "change-begun") || entry.proof.outcome != Outcome::Passed {
-        return Err(format!(
-            "is no change that was carried out (it is a {} that {:?})",
-            entry.proof.kind, entry.proof.outcome
-        ));
+    let kind = entry.proof.kind.as_str();
+    if !matches!(kind, "change" | "change-begun") {
+        return Err(format!("is no change but of kind {kind}"));
     }
     let undo = entry.proof.undo.as_ref().ok_or("has no way back recorded")?;
+    let unsure = undo.get("unsure").and_then(|unsure| unsure.as_bool()).unwrap_or(false);
+    if entry.proof.outcome == Outcome::Failed && !unsure {
+        return Err("is a change that failed and left nothing to take back".into());
+    }
     let server = undo.get("server").and_then(|server| server.as_str()).unwrap_or_default().to_owned();
     let previous = undo.get("previous").cloned().unwrap_or_default();
     match serde_json::from_value(previous) {
@@ -88,9 +94,9 @@ impl Undoable {
     /// What will be done, in words or SQL.
     pub fn plan(&self) -> String {
         match &self.previous {
-            Previous::Setting { name, previous } => act::alter_system(name, previous.as_deref()),
+            Previous::Setting { name, previous, .. } => setting::alter_system(name, previous.as_deref()),
             Previous::Sql { sql, .. } => sql.clone(),
-            Previous::Hba { file, .. } => format!("put back {file} as it was"),
+            Previous::Hba { file, line, previous, .. } => format!("line {line} of {file} becomes \"{previous}\" again"),
             Previous::Nothing { why } => why.clone(),
         }
     }
@@ -103,11 +109,11 @@ impl Undoable {
 pub async fn take_back(undoable: &Undoable, target: &Target, store: &Store) -> Result<TakenBack, FixError> {
     let watch = Stopwatch::start();
     let started_at = clock::now();
-    let outcome = reverse(&undoable.previous, target).await;
+    let outcome = reverse(undoable, target).await;
     let by = undoable.plan();
     let result = match &outcome {
-        Ok(_) => "done".to_owned(),
-        Err(FixError::TakeBack(why)) => why.clone(),
+        Ok(Effect::InForce) => "done".to_owned(),
+        Ok(Effect::AfterRestart) => "done; takes effect after a restart".to_owned(),
         Err(error) => error.to_string(),
     };
     let was = &undoable.entry.proof;
@@ -122,30 +128,56 @@ pub async fn take_back(undoable: &Undoable, target: &Target, store: &Store) -> R
         undo: Some(serde_json::json!({ "of": undoable.entry.number })),
         ..was.clone()
     })?;
-    let after_restart = outcome?;
+    let after_restart = outcome? == Effect::AfterRestart;
     Ok(TakenBack { number: undoable.entry.number, subject: was.subject.clone(), by, after_restart })
 }
 
-/// Acts; tells whether the effect waits for a restart.
-async fn reverse(previous: &Previous, target: &Target) -> Result<bool, FixError> {
-    let failed = |stop: Stop| FixError::TakeBack(stop.text());
-    match previous {
-        Previous::Setting { name, previous } => {
-            let session = act::session(target, None).await?;
-            let effect = act::set(&session, name, previous.as_deref()).await.map_err(failed)?;
-            Ok(effect == act::Effect::AfterRestart)
-        }
-        Previous::Sql { database, sql } => {
-            let session = act::session(target, database.as_deref()).await?;
-            let alone = sql.to_ascii_uppercase().contains("CONCURRENTLY");
-            act::run(&session, sql, !alone).await.map_err(failed)?;
-            Ok(false)
-        }
-        Previous::Hba { file, previous, written } => {
-            let session = act::session(target, None).await?;
-            act::write_hba(&session, file, written, previous).await.map_err(failed)?;
-            Ok(false)
-        }
-        Previous::Nothing { why } => Err(FixError::TakeBack(why.clone())),
+async fn reverse(undoable: &Undoable, target: &Target) -> Result<Effect, FixError> {
+    let database = match &undoable.previous {
+        Previous::Sql { database, .. } => database.as_deref(),
+        _ => None,
+    };
+    let session = act::session(target, database).await?;
+    if session.in_recovery() {
+        return Err(FixError::Standby);
     }
+    let back = async {
+        is_the_same_cluster(&session, &undoable.entry.proof.cluster).await?;
+        put_back(&undoable.previous, Place { session: &session, target, database }).await
+    };
+    back.await.map_err(Stop::taking_back)
+}
+
+async fn put_back(previous: &Previous, place: Place<'_>) -> Result<Effect, Stop> {
+    match previous {
+        Previous::Setting { name, previous, written } => {
+            setting::put_back(place.session, name, previous.as_deref(), written.as_deref()).await
+        }
+        Previous::Sql { sql, .. } => {
+            statement::run(place, sql, !statement::runs_alone(sql), Patience::default()).await?;
+            Ok(Effect::InForce)
+        }
+        Previous::Hba { file, line, previous, written } => {
+            hba::put_back(place, file, *line, written, previous).await?;
+            Ok(Effect::InForce)
+        }
+        Previous::Nothing { why } => Err(Stop::Failed(why.clone())),
+    }
+}
+
+/// A connection string may lead somewhere else by now. Where the server does not tell its identity to the role,
+/// there is nothing to compare.
+async fn is_the_same_cluster(session: &Session, cluster: &str) -> Result<(), Stop> {
+    let sql = "SELECT system_identifier AS id FROM pg_catalog.pg_control_system()";
+    let now = match session.ask(sql).await {
+        Ok(rows) => rows.first()?.text("id")?,
+        Err(_) => return Ok(()),
+    };
+    let known_by_identifier = !cluster.is_empty() && cluster.bytes().all(|byte| byte.is_ascii_digit());
+    if known_by_identifier && now != cluster {
+        return Err(Stop::Surprise(format!(
+            "the change was made on the cluster with system identifier {cluster}, and this is {now}"
+        )));
+    }
+    Ok(())
 }

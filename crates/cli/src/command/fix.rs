@@ -67,7 +67,8 @@ pub async fn carry_out(
 ) -> Result<Applied, Failure> {
     let store = ledger::open(global, config)?;
     let reference = target.reference();
-    let scene = fix::Scene { target, cluster, reference: &reference, store: &store };
+    let patience = fix::Patience::default();
+    let scene = fix::Scene { target, cluster, reference: &reference, store: &store, patience };
     let applied = fix::apply(scene, plan, progress::monitor(global.quiet).as_ref()).await;
     check::print(&done_text(&applied))?;
     Ok(applied)

@@ -80,7 +80,8 @@ pub async fn apply(
     let plan = FixPlan::of(report, std::slice::from_ref(&finding.key)).map_err(Failure::from)?;
     let before = Spent::read(session).await?;
     let (cluster, reference) = (cluster_name(report), target.reference());
-    let scene = Scene { target, cluster: &cluster, reference: &reference, store };
+    let patience = fix::Patience::default();
+    let scene = Scene { target, cluster: &cluster, reference: &reference, store, patience };
     let applied = fix::apply(scene, &plan, monitor).await;
     if let Some(error) = applied.stopped {
         return Err(Ended::Failed(error.into()));

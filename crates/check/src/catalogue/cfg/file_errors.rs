@@ -78,7 +78,8 @@ fn readable(trouble: Trouble, function: &str) -> Trouble {
 
 async fn settings(session: &Session) -> Result<Vec<Bad>, Trouble> {
     let sql = "SELECT sourcefile AS file, sourceline AS line, name, error FROM pg_file_settings \
-               WHERE error IS NOT NULL ORDER BY seqno";
+               WHERE error IS NOT NULL AND sourcefile IS NOT NULL ORDER BY seqno";
+    // An entry that was removed and waits for a restart is shown without a file.
     let rows = session.ask(sql).await.map_err(|error| readable(error.into(), "pg_show_all_file_settings"))?;
     if rows.is_empty() {
         return Ok(Vec::new());
