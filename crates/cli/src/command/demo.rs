@@ -16,7 +16,7 @@ use crate::{
         schema::{self, Sizes},
         servers::{self, Servers},
         show::{self, Doors, Show},
-        site::Site,
+        site::{Site, write_file},
         stop::{Ended, Stop},
     },
     failure::Failure,
@@ -144,8 +144,9 @@ impl Stage {
         if args.once {
             return Ok(());
         }
-        self.show.line("")?;
-        self.show.text(&show::doors(&self.doors()?))?;
+        let doors = self.doors()?;
+        write_file(&self.site.join("env"), &doors.script_text(), 0o644)?;
+        self.show.text(&format!("\n{}", doors.text()))?;
         self.show.line(&format!("\n{}", Paint::faint(self.end_text(args))))?;
         match args.format {
             DemoFormat::Json => self.stop.wait().await,
@@ -282,6 +283,7 @@ impl Stage {
             standby,
             monitor: self.link.dsn(MONITOR, server.port(), LAB),
             socket: server.dsn(SUPERUSER, LAB),
+            script: self.site.join("env").display().to_string(),
             data_dir: self.site.join("surus").display().to_string(),
         })
     }

@@ -58,11 +58,11 @@ impl Seen {
     fn line(&self, per_second: f64) -> String {
         let lag = match self.lag_bytes {
             Some(bytes) => format!("standby {} bytes behind", human_count(bytes)),
-            None => "standby is not connected".to_owned(),
+            None => "standby not connected".to_owned(),
         };
         format!(
-            "{per_second:.0} transactions/s · {} sessions, {} waiting for a lock, {} idle in transaction · {lag} · {} WAL files archived",
-            self.sessions, self.waiting, self.idle, self.archived
+            "{per_second:.0} transactions/s · {lag} · {} WAL archived · {} sessions, {} wait for locks, {} idle in transaction",
+            self.archived, self.sessions, self.waiting, self.idle
         )
     }
 }
@@ -140,10 +140,10 @@ mod tests {
         let later = Seen { transactions: 1000.0, lag_bytes: None, ..seen.clone() };
         assert_eq!(
             seen.line(38.4),
-            "38 transactions/s · 14 sessions, 8 waiting for a lock, 2 idle in transaction · standby 128 bytes behind · \
-             61 WAL files archived"
+            "38 transactions/s · standby 128 bytes behind · 61 WAL archived · 14 sessions, 8 wait for locks, \
+             2 idle in transaction"
         );
         assert!(later.line(later.rate_since(&seen, 2.0)).starts_with("50 transactions/s"));
-        assert!(later.line(0.0).contains("standby is not connected"));
+        assert!(later.line(0.0).contains("standby not connected"));
     }
 }

@@ -56,11 +56,12 @@ impl Sizes {
 pub async fn create(primary: &LocalServer, session: &Session, sizes: Sizes) -> Result<(), Failure> {
     let run = async |sql: &str| session.run(sql).await.map_err(link::asked);
     run(&format!(
-        "CREATE EXTENSION pg_stat_statements; SET demo.users = {}; SET demo.projects = {}; SET demo.tasks = {}; \
+        "SET demo.users = {}; SET demo.projects = {}; SET demo.tasks = {}; \
          SET demo.audit_logs = {}; SET demo.orders = {}",
         sizes.users, sizes.projects, sizes.tasks, sizes.audit_logs, sizes.orders
     ))
     .await?;
+    run("CREATE EXTENSION pg_stat_statements").await?;
     run(LAB_SQL).await?;
     run(TROUBLES_SQL).await?;
     run("RESET ROLE").await?;
@@ -75,6 +76,7 @@ pub async fn create(primary: &LocalServer, session: &Session, sizes: Sizes) -> R
     broken_index(primary, session).await?;
     let target = Target::parse(&primary.dsn(link::SUPERUSER, BILLING))?;
     let billing = link::ordinary(&target, "surus demo").await?;
+    billing.run("CREATE EXTENSION pg_stat_statements").await.map_err(link::asked)?;
     billing.run(BILLING_SQL).await.map_err(link::asked)?;
     billing.run("RESET ROLE; ANALYZE").await.map_err(link::asked)
 }

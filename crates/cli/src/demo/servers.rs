@@ -234,5 +234,5 @@ pub async fn create_roles(session: &Session, passwords: &link::Passwords) -> Res
     for database in [link::LAB, link::BILLING] {
         session.run(&format!("CREATE DATABASE {database} OWNER {APPLICATION}")).await.map_err(link::asked)?;
     }
-    Ok(())
+    session.run("CREATE EXTENSION pg_stat_statements").await.map_err(link::asked)
 }

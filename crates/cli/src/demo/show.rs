@@ -103,27 +103,84 @@ fn planted_line(planted: &Planted, found: bool) -> String {
 }
 
 /// What the user can do now.
+#[derive(Debug, Clone)]
 pub struct Doors {
     pub primary: String,
     pub standby: String,
     pub monitor: String,
     pub socket: String,
+    /// A shell script that sets the variables.
+    pub script: String,
+    /// Where the demo's ledger is.
     pub data_dir: String,
 }
 
-/// Connection strings and commands to copy.
-pub fn doors(doors: &Doors) -> String {
-    let mut out = format!("{}\n", Paint::strong("Yours to try, while this runs"));
-    let mut row = |name: &str, value: &str| {
-        // Writing into a String does not fail.
-        let _ = writeln!(out, "  {:<10} {}", Paint::faint(name), Paint::code(value));
-    };
-    row("primary", &format!("export DSN='{}'", doors.primary));
-    row("standby", &format!("export STANDBY='{}'", doors.standby));
-    row("pg_monitor", &format!("export MONITOR='{}'", doors.monitor));
-    row("socket", &format!("psql '{}'", doors.socket));
-    row("look", "surus check \"$DSN\" \"$STANDBY\" --prove");
-    row("fix", "surus fix \"$DSN\"          (then with --apply)");
-    row("take back", &format!("surus undo --data-dir '{}' --dsn \"$DSN\"", doors.data_dir));
-    out
+impl Doors {
+    /// The variables, for a shell.
+    pub fn script_text(&self) -> String {
+        let values = [
+            ("DSN", &self.primary),
+            ("STANDBY", &self.standby),
+            ("MONITOR", &self.monitor),
+            ("SURUS_DATA_DIR", &self.data_dir),
+        ];
+        values.map(|(name, value)| format!("export {name}={}\n", quoted(value))).concat()
+    }
+
+    /// Connection strings, and commands to copy.
+    pub fn text(&self) -> String {
+        let mut out = format!("{}\n", Paint::strong("Yours, while this runs"));
+        let mut row = |name: &str, value: &str| {
+            // Writing into a String does not fail.
+            let _ = writeln!(out, "  {} {}", Paint::faint(format!("{name:<10}")), Paint::code(value));
+        };
+        row("primary", &self.primary);
+        row("standby", &self.standby);
+        row("pg_monitor", &self.monitor);
+        row("socket", &self.socket);
+        out.push_str(&format!("\n{}\n", Paint::strong("Try, in another terminal")));
+        let mut row = |command: &str, what: &str| {
+            // Writing into a String does not fail.
+            let _ = writeln!(out, "  {} {}", Paint::code(format!("{command:<38}")), Paint::faint(what));
+        };
+        row(&format!(". {}", quoted(&self.script)), "sets DSN, STANDBY, MONITOR and SURUS_DATA_DIR");
+        row("surus check \"$DSN\" \"$STANDBY\" --prove", "everything, both servers");
+        row("surus check \"$MONITOR\" --all", "what a role with pg_monitor sees");
+        row("surus fix \"$DSN\"", "the plan; carry it out with --apply");
+        row("surus undo", "takes the last change back");
+        row("surus proof list", "what was proven and changed");
+        row("psql \"$DSN\"", "look around yourself");
+        out
+    }
+}
+
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_survives_odd_directories() {
+        let doors = Doors {
+            primary: "postgresql://a@localhost:1/lab?sslmode=verify-full".into(),
+            standby: "s".into(),
+            monitor: "m".into(),
+            socket: "host=/tmp".into(),
+            script: "/tmp/it's/env".into(),
+            data_dir: "/tmp/it's/surus".into(),
+        };
+        assert_eq!(
+            doors.script_text(),
+            "export DSN='postgresql://a@localhost:1/lab?sslmode=verify-full'\nexport STANDBY=s\nexport MONITOR=m\n\
+             export SURUS_DATA_DIR='/tmp/it'\\''s/surus'\n"
+        );
+        let text = anstream::adapter::strip_str(&doors.text()).to_string();
+        assert!(text.contains("  . '/tmp/it'\\''s/env' "), "{text}");
+        assert!(text.contains("  primary    postgresql://a@localhost:1/lab?sslmode=verify-full\n"), "{text}");
+    }
 }

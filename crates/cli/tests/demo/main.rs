@@ -56,7 +56,7 @@ fn an_interrupt_while_it_runs_ends_it_in_good_order() {
     let stage = Stage::new(None);
     let mut demo = Demo::start(&stage, SMALL);
     let text = demo.read_until(|line| line.contains("transactions/s ·"));
-    assert!(text.contains("export DSN='postgresql://postgres@localhost:"), "{text}");
+    assert!(text.contains("  primary    postgresql://postgres@localhost:"), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains('\r'), "no terminal, no escapes: {text}");
     demo.signal("INT");
     let (status, rest) = demo.wait();
