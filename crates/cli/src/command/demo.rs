@@ -170,6 +170,7 @@ impl Stage {
             Paint::strong("surus demo"),
             Paint::faint(format!("PostgreSQL {} in {place}", programs.version()))
         ))?;
+        self.site.needs_room_for(args.rows)?;
         let step = self.show.begin("making the primary");
         let (certificates, passwords) = (Certificates::make()?, Passwords::make()?);
         self.link.write(&certificates.root, &passwords)?;

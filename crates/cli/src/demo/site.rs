@@ -12,13 +12,17 @@ use std::{
     thread,
     time::Duration,
 };
-use surus_core::{clock::Deadline, code};
+use surus_core::{clock::Deadline, code, size::Bytes};
 use surus_pg::server::{kill_leftover, running_pid};
 
 const MARK: &str = ".surus-demo";
 const KEPT: &str = "kept";
 /// The servers that may be in it.
 pub const NODES: [&str; 2] = ["primary", "standby"];
+/// What both servers take when they are empty, with their WAL; measured, and some more for the archive.
+const BYTES: u64 = 320 << 20;
+/// A row with its indexes, WAL and archived WAL, on both servers.
+const BYTES_PER_ROW: u64 = 1500;
 /// A killed server's last children may still write for a moment.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -43,6 +47,19 @@ impl Site {
         match dir {
             Some(dir) => Self::given(dir),
             None => Self::temporary(),
+        }
+    }
+
+    /// Is there room for the servers with so many rows? Known before anything is made.
+    pub fn needs_room_for(&self, rows: u64) -> Result<(), Failure> {
+        let wanted = BYTES + rows.saturating_mul(BYTES_PER_ROW);
+        match surus_pg::host::room(&self.path) {
+            Some(room) if room.free_bytes < wanted => {
+                let (free, wanted) = (Bytes(room.free_bytes), Bytes(wanted));
+                let why = format!("{} has {free} left and the demo needs about {wanted}", self.path.display());
+                Err(Failure::new(code::LOCAL_DIRECTORY, why))
+            }
+            _ => Ok(()),
         }
     }
 
