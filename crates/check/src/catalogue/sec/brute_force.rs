@@ -118,4 +118,32 @@ mod tests {
             assert_eq!(found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(), ["sec.brute_force:127.0.0.1"]);
         });
     }
+
+    #[test]
+    fn reads_the_collectors_formats() {
+        let build = |builder: surus_testkit::Builder| builder.tcp().setting("logging_collector", "on");
+        seeded_on(&CHECK, build, |on| {
+            on.server.expect_log("password authentication failed");
+            on.sql("CREATE ROLE app LOGIN PASSWORD 'right'");
+            let mut formats = vec![("csvlog", "%m "), ("stderr", "%t %r %a: ")];
+            if on.major() >= 15 {
+                formats.push(("jsonlog", ""));
+            }
+            on.limit("failures", 3.0);
+            for (format, prefix) in formats {
+                on.configure(&[
+                    ("log_destination", format),
+                    ("log_line_prefix", prefix),
+                    ("log_filename", &format!("{format}.log")),
+                ]);
+                assert_eq!(on.findings(), [], "{format}: a new file");
+                for _ in 0..3 {
+                    assert!(on.report_of(&on.server.dsn_as("app", "wrong", "postgres")).error.is_some());
+                }
+                let found = on.soon_finds();
+                let seen: Vec<_> = found.iter().map(|f| f.object.as_str()).collect();
+                assert_eq!(seen, ["127.0.0.1"], "{format}");
+            }
+        });
+    }
 }
