@@ -78,10 +78,13 @@ catalogue! {
         xid, mxid, disabled, disabled_table, horizon, prepared, overdue, blocked, workers, multi_pass, cancelled, stats_stale, partition_parent,
     }
     bloat {
+        table, catalog,
     }
     vm {
+        low,
     }
     hot {
+        low,
     }
 
     // Connections and the server itself
@@ -142,7 +145,7 @@ catalogue! {
 
     // Indexes
     idx {
-        fk, invalid, leftover, duplicate, redundant, unused, write_heavy,
+        fk, invalid, leftover, duplicate, redundant, bloat, unused, write_heavy, collation, amcheck, missing, low_value,
     }
 
     // Tables and schema

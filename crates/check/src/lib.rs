@@ -6,6 +6,7 @@
 mod access;
 mod archiving;
 mod backend;
+mod bloat;
 pub mod catalogue;
 mod checkpoints;
 pub mod fix;

@@ -283,6 +283,7 @@ fn look(major: u16) -> Seen {
     // What PostgreSQL 15 and newer do in new databases.
     server.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
     server.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+    server.sql("CREATE EXTENSION IF NOT EXISTS amcheck");
     server.expect_log("permission denied");
     let mut options = Options::default();
     for (id, name, level) in NOT_FOR_TESTS {
