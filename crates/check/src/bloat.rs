@@ -3,6 +3,7 @@
 //! The sums follow PostgreSQL's page layout (bufpage.h, htup_details.h, itup.h, nbtree.h). They hold within a few
 //! points while the statistics are complete and fresh; otherwise there is no number at all, since a wrong one is worse.
 
+use crate::{user_objects::listed, verdict::Verdict};
 use surus_core::{finding::Reason, size::human_count};
 use surus_pg::{Row, RowError, Rows};
 
@@ -171,6 +172,11 @@ impl Measured {
         Some(Reason::Statistics(format!("{text}: ANALYZE {table}")))
     }
 
+    /// Its qualified name.
+    pub fn qualified(&self) -> String {
+        surus_pg::quote::qualified(&self.schema, &self.name)
+    }
+
     /// The share of a table's pages that its rows do not need, in percent.
     pub fn table_bloat(&self) -> f64 {
         let data = layout(&self.attributes);
@@ -226,6 +232,21 @@ impl Measured {
 
 /// At most a tenth of a page holds one list of rows with equal keys: about this many of 6 bytes each.
 const MOST_TOGETHER: f64 = 130.0;
+
+/// Adds those that could not be estimated to a verdict: one line, however many they are.
+pub(crate) fn with_doubts(verdict: Verdict, all: &[Measured]) -> Verdict {
+    let doubtful: Vec<(String, Reason)> = all.iter().filter_map(|one| Some((one.qualified(), one.doubt()?))).collect();
+    let names: Vec<String> = doubtful.iter().take(SHOWN).map(|(name, _)| name.clone()).collect();
+    let reason = match &doubtful[..] {
+        [] => return verdict,
+        [(_, reason)] => reason.clone(),
+        several => Reason::Statistics(format!("{} of them have no or old statistics: run ANALYZE", several.len())),
+    };
+    verdict.but_unknown(listed(&names, doubtful.len() as i64, SHOWN), reason)
+}
+
+/// How many names a line carries.
+const SHOWN: usize = 3;
 
 /// Bytes per row when equal entries are kept once, followed by 6 bytes for each row. Only the square root of the repetition is believed: ANALYZE often sees far too few distinct values in a
 /// large table, and a wrong guess here would invent bloat.

@@ -10,7 +10,6 @@ use surus_core::{
     plan::Plan,
     size::human_seconds,
 };
-use surus_pg::quote;
 
 pub static CHECK: Check = Check {
     id: "bloat.table",
@@ -37,19 +36,14 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
 }
 
 fn judge(scene: &Scene<'_>, tables: &[Measured]) -> Judged {
-    let mut verdict = Verdict::ok();
-    for table in tables {
-        let name = quote::qualified(&table.schema, &table.name);
-        if let Some(reason) = table.doubt() {
-            verdict = verdict.but_unknown(name, reason);
-            continue;
-        }
+    let mut findings = Vec::new();
+    for table in tables.iter().filter(|one| one.doubt().is_none()) {
         let percent = table.table_bloat();
         if let Some(severity) = scene.grade("bloat", percent) {
-            verdict.findings.push(finding(severity, &name, table, percent));
+            findings.push(finding(severity, &table.qualified(), table, percent));
         }
     }
-    Ok(verdict)
+    Ok(bloat::with_doubts(Verdict::of(findings), tables))
 }
 
 fn finding(severity: Severity, name: &str, table: &Measured, percent: f64) -> Finding {

@@ -9,7 +9,6 @@ use surus_core::{
     finding::{Finding, Severity},
     plan::Plan,
 };
-use surus_pg::quote;
 
 pub static CHECK: Check = Check {
     id: "idx.bloat",
@@ -35,19 +34,14 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
 }
 
 fn judge(scene: &Scene<'_>, indexes: &[Measured]) -> Judged {
-    let mut verdict = Verdict::ok();
-    for index in indexes {
-        let name = quote::qualified(&index.schema, &index.name);
-        if let Some(reason) = index.doubt() {
-            verdict = verdict.but_unknown(name, reason);
-            continue;
-        }
+    let mut findings = Vec::new();
+    for index in indexes.iter().filter(|one| one.doubt().is_none()) {
         let percent = index.btree_bloat();
         if let Some(severity) = scene.grade("bloat", percent) {
-            verdict.findings.push(finding(severity, &name, index, percent));
+            findings.push(finding(severity, &index.qualified(), index, percent));
         }
     }
-    Ok(verdict)
+    Ok(bloat::with_doubts(Verdict::of(findings), indexes))
 }
 
 fn finding(severity: Severity, name: &str, index: &Measured, percent: f64) -> Finding {

@@ -2,7 +2,7 @@ use crate::{
     index::size,
     rule::{Access, Check, Look, Looking, Need, RunsOn, Scope, Threshold},
     scene::Scene,
-    user_objects::user_schema,
+    user_objects::{listed, user_schema},
     verdict::{Judged, Verdict},
 };
 use surus_core::{
@@ -50,25 +50,24 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
 }
 
 fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
-    let mut verdict = Verdict::ok();
+    let (mut findings, mut doubtful) = (Vec::new(), Vec::new());
     for row in rows.iter() {
         let name = quote::qualified(row.str("schema")?, row.str("name")?);
-        let table = quote::qualified(row.str("schema")?, row.str("table_name")?);
-        let (Some(nulls), Some(distinct)) = (row.opt_f64("nulls")?, row.opt_f64("distinct_values")?) else {
-            let text = format!("its column has no statistics: ANALYZE {table}");
-            verdict = verdict.but_unknown(name, Reason::Statistics(text));
-            continue;
-        };
         let count = row.f64("rows")?.max(0.0);
-        if row.f64("changed")? > 0.2 * count {
-            let text = format!("much of {table} changed since ANALYZE: ANALYZE {table}");
-            verdict = verdict.but_unknown(name, Reason::Statistics(text));
-            continue;
+        match (row.opt_f64("nulls")?, row.opt_f64("distinct_values")?) {
+            (Some(nulls), Some(distinct)) if row.f64("changed")? <= 0.2 * count => {
+                let values = if distinct < 0.0 { -distinct * count } else { distinct };
+                findings.extend(finding(scene, &name, row, 100.0 * nulls, values)?);
+            }
+            _ => doubtful.push(name),
         }
-        let values = if distinct < 0.0 { -distinct * count } else { distinct };
-        verdict.findings.extend(finding(scene, &name, row, 100.0 * nulls, values)?);
     }
-    Ok(verdict)
+    let verdict = Verdict::of(findings);
+    if doubtful.is_empty() {
+        return Ok(verdict);
+    }
+    let text = format!("the columns of {} indexes have no or old statistics: run ANALYZE", doubtful.len());
+    Ok(verdict.but_unknown(listed(&doubtful, doubtful.len() as i64, 3), Reason::Statistics(text)))
 }
 
 fn finding(scene: &Scene<'_>, name: &str, row: Row<'_>, nulls: f64, values: f64) -> Result<Option<Finding>, RowError> {
