@@ -41,7 +41,7 @@ pub static CHECK: Check = Check {
              SELECT n.nspname AS schema, t.relname AS table_name, x.relname AS name, x.needed, x.scans, \
              x.relpages::bigint * b.size AS bytes, x.all_pages * b.size AS all_bytes, (t.relpages::bigint + coalesce(o.relpages, 0)) * b.size AS table_bytes, \
              pg_stat_get_tuples_inserted(t.oid) + pg_stat_get_tuples_updated(t.oid) - pg_stat_get_tuples_hot_updated(t.oid) AS writes, \
-             pg_get_indexdef(x.indexrelid) AS definition, ",
+             CASE WHEN NOT x.needed THEN pg_get_indexdef(x.indexrelid) END AS definition, ",
             statistics_age!(),
             " AS age, ",
             streaming_standbys!(),
