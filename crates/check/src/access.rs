@@ -279,6 +279,9 @@ pub(crate) fn with_hidden_verifiers(scene: &Scene<'_>, verdict: Verdict) -> Verd
 }
 
 #[cfg(test)]
+pub(crate) use tests::rule;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -369,6 +372,3 @@ mod tests {
         );
     }
 }
-
-#[cfg(test)]
-pub(crate) use tests::rule;

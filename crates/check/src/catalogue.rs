@@ -107,9 +107,30 @@ catalogue! {
 
     // Security
     sec {
-        hba_trust, common_password, remote_super, fs_perms, brute_force, hba_wide, hba_shadowed, ssl, no_password, md5, valid_until,
-        super_count, repl_role, secrets, rls, secdef_path, secdef_view, public_schema, public_grants, sensitive_cols,
-        untrusted_pl, plaintext, rls_perf, audit,
+        hba_trust,
+        common_password,
+        remote_super,
+        fs_perms,
+        brute_force,
+        hba_wide,
+        hba_shadowed,
+        ssl,
+        no_password,
+        md5,
+        valid_until,
+        super_count,
+        repl_role,
+        secrets,
+        rls,
+        secdef_path,
+        secdef_view,
+        public_schema,
+        public_grants,
+        sensitive_cols,
+        untrusted_pl,
+        plaintext,
+        rls_perf,
+        audit,
     }
 
     // WAL and checkpoints
@@ -203,10 +224,19 @@ catalogue! {
 
     // Logs, host and pooler
     log {
-        panic, error_rate, volume, settings, no_bind_leak,
+        panic,
+        error_rate,
+        volume,
+        settings,
+        no_bind_leak,
     }
     host {
-        disk, kernel, memory, io, clock, thp_governor,
+        disk,
+        kernel,
+        memory,
+        io,
+        clock,
+        thp_governor,
     }
     pool {
         waiting,

@@ -63,6 +63,11 @@ pub enum Command {
         #[command(subcommand)]
         verb: ProofVerb,
     },
+    /// The configuration file: check it, or print the reference of all keys
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
     /// Shell completions
     #[command(hide = true)]
     Completions { shell: clap_complete::Shell },
@@ -144,6 +149,14 @@ pub struct UndoArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Read the file and say what it means, or where it is wrong
+    Check,
+    /// Print every key with its meaning and default
+    Explain,
 }
 
 #[derive(Debug, Subcommand)]

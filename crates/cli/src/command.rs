@@ -1,6 +1,7 @@
 //! One module per command.
 
 mod check;
+mod config;
 mod demo;
 mod fix;
 mod proof;
@@ -27,6 +28,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Tune(tune) => tune::run(&global, tune).await,
         Command::Undo(undo) => undo::run(&global, undo).await,
         Command::Proof { verb } => proof::run(&global, &verb),
+        Command::Config { verb } => config::run(&global, &verb),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "surus", &mut text);

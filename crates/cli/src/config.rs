@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use surus_check::options::CheckConfig;
 use surus_core::code;
 
+/// Every key with its meaning and default; what `surus config explain` prints.
+pub const REFERENCE: &str = include_str!("reference.toml");
+
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -45,16 +48,15 @@ impl TargetConfig {
 }
 
 impl Config {
-    /// Reads the file that was named, else `surus.toml` here or in /etc/surus when there is one, else the defaults.
-    pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
+    /// The file that was named, else `surus.toml` here or in /etc/surus when there is one.
+    pub fn path(named: Option<&Path>) -> Option<PathBuf> {
         let usual = ["surus.toml", "/etc/surus/surus.toml"].map(PathBuf::from);
-        let path = match named {
-            Some(path) => path.to_owned(),
-            None => match usual.into_iter().find(|path| path.is_file()) {
-                Some(path) => path,
-                None => return Ok(Self::default()),
-            },
-        };
+        named.map(Path::to_owned).or_else(|| usual.into_iter().find(|path| path.is_file()))
+    }
+
+    /// Reads the file of [`Config::path`]; without one, the defaults hold.
+    pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = Self::path(named) else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(&path)
             .map_err(|error| Failure::new(code::CONFIG_READ, format!("{}: {error}", path.display())))?;
         Self::parse(&text)
@@ -92,6 +94,27 @@ mod tests {
         let config = Config::parse(text).unwrap();
         assert_eq!(config.target[0].name, "main");
         assert_eq!(config.check.thresholds["conn.saturation"]["used"].warn, Some(60.0));
+    }
+
+    #[test]
+    fn the_reference_is_valid_and_changes_nothing() {
+        let reference = Config::parse(REFERENCE).unwrap();
+        let defaults = Config::default();
+        assert_eq!(reference.check.declared, defaults.check.declared);
+        assert!(
+            reference.check.ignore.is_empty() && reference.check.thresholds.is_empty() && reference.target.is_empty()
+        );
+        // With its examples switched on it must be valid too.
+        let examples = REFERENCE.lines().map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.starts_with(['[', '"']) || key.contains(" = ") && !key.ends_with('.') => key,
+            _ => line,
+        });
+        let text: Vec<&str> = examples.filter(|line| *line != "ignore = []").collect();
+        let config = Config::parse(&text.join("\n")).unwrap();
+        assert_eq!(
+            (config.target.len(), config.check.ignore.len(), config.check.declared.rpo_seconds),
+            (1, 1, Some(300.0))
+        );
     }
 
     #[test]

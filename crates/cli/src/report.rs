@@ -172,16 +172,32 @@ fn unseen(out: &mut String, target: &TargetReport, all: bool) {
     line_of(out, &format!("\n{}  {} checks", Paint::strong("Could not be seen"), checks.len()));
     for (kind, list) in kinds {
         if all {
-            for unknown in list {
-                let part = if unknown.object.is_empty() { String::new() } else { format!(" ({})", unknown.object) };
-                line_of(out, &format!("  {kind:<11} {}{part}: {}", unknown.id, unknown.reason));
-            }
+            by_reason(out, kind, &list);
             continue;
         }
         let mut ids: Vec<_> = list.iter().map(|unknown| unknown.id).collect();
         ids.dedup();
         let names = wrap::shortened(&ids.join(", "), wrap::width().saturating_sub(20));
         line_of(out, &format!("  {kind:<11} {:>3}  {}", ids.len(), Paint::faint(names)));
+    }
+}
+
+/// Each reason once, with the checks that it blinds.
+fn by_reason(out: &mut String, kind: &str, list: &[&surus_check::report::Unknown]) {
+    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for unknown in list {
+        let part = if unknown.object.is_empty() { String::new() } else { format!(" ({})", unknown.object) };
+        let place =
+            if unknown.databases.is_empty() { String::new() } else { format!(" in {}", unknown.databases.join(", ")) };
+        reasons.entry(unknown.reason.text()).or_default().push(format!("{}{part}{place}", unknown.id));
+    }
+    for (reason, checks) in reasons {
+        for (at, line) in
+            wrap::lines(&format!("{reason}: {}", checks.join(", ")), wrap::width() - 15).iter().enumerate()
+        {
+            let kind = if at == 0 { kind } else { "" };
+            line_of(out, &format!("  {kind:<11}  {line}"));
+        }
     }
 }
 

@@ -45,7 +45,7 @@ macro_rules! codes {
 
 codes! {
     // C: connecting
-    CONNECT_STRING "SURUS-C001" Usage "the connection string is not valid" "Write postgresql://user@host:port/database or host=… user=… dbname=…; see `surus help connect`."
+    CONNECT_STRING "SURUS-C001" Usage "the connection string is not valid" "Write postgresql://user@host:port/database or host=… user=… dbname=…; examples: surus check --help"
     CONNECT_SERVICE "SURUS-C002" Usage "the service is not in the service file" "Check PGSERVICEFILE or ~/.pg_service.conf."
     CONNECT_RESOLVE "SURUS-C003" Outside "the host name cannot be resolved" "Check the spelling and the resolver: getent hosts <name>."
     CONNECT_REFUSED "SURUS-C004" Outside "nothing listens on that address and port" "Check port and listen_addresses; is the server running? pg_isready -h <host> -p <port>"
@@ -69,7 +69,7 @@ codes! {
     CONNECT_CHANNEL_BINDING "SURUS-C022" Outside "channel binding was required and is not possible" "Use TLS with a certificate whose signature has a hash, and scram-sha-256; or channel_binding=prefer."
     CONNECT_POOLER "SURUS-C023" Precondition "a connection pooler answers there, not PostgreSQL" "Give the server's own port; a pooler's answers are about somebody else's session."
     CONNECT_VERSION "SURUS-C024" Precondition "this PostgreSQL is older than surus can check" "surus knows 13 to 18; upgrade the server."
-    CONNECT_OPTION "SURUS-C025" Usage "the connection option has a value that it cannot have" "See `surus help connect`."
+    CONNECT_OPTION "SURUS-C025" Usage "the connection option has a value that it cannot have" "The message above names it; examples: surus check --help"
     CONNECT_OTHER "SURUS-C026" Outside "the server refused the connection" "Its message is above; the server's log may say more."
     // Q: asking
     QUERY_PRIVILEGE "SURUS-Q001" Outside "the role may not see this" "GRANT pg_monitor TO <role>;"

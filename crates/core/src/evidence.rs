@@ -29,6 +29,7 @@ impl Evidence {
     /// The value as people read it: sizes and durations in large units, other numbers plain.
     pub fn shown(&self) -> String {
         let plain = match &self.value {
+            Value::String(text) if text.is_empty() => "(empty)".to_owned(),
             Value::String(text) => text.clone(),
             Value::Number(number) => match number.as_f64() {
                 Some(float) if !number.is_i64() && !number.is_u64() => format!("{:.*}", digits_for(float), float),

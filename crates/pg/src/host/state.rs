@@ -92,7 +92,8 @@ pub fn removes_ipc() -> Option<bool> {
     more.sort();
     files.extend(more);
     let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
-    Some(texts.filter_map(|text| remove_ipc(&text)).last().unwrap_or(true))
+    // The last file that says anything decides.
+    Some(texts.filter_map(|text| remove_ipc(&text)).fold(true, |_, later| later))
 }
 
 fn remove_ipc(text: &str) -> Option<bool> {

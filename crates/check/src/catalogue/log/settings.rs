@@ -47,7 +47,7 @@ fn judge(scene: &Scene<'_>) -> Judged {
     }
     let prefix = text("log_line_prefix");
     let has = |escapes: &[&str]| escapes.iter().any(|escape| prefix.contains(escape));
-    let uses_prefix = destinations.iter().any(|one| *one == "stderr");
+    let uses_prefix = destinations.contains(&"stderr");
     if uses_prefix && !(has(&["%t", "%m", "%n"]) && has(&["%p", "%c"])) {
         findings.push(
             Finding::warn("log_line_prefix", "lines of the log carry no time or no process")

@@ -22,7 +22,11 @@ pub static CHECK: Check = Check {
     thresholds: &[],
     look: Look::Query(
         &[Sql::all(
-            "WITH readable AS (SELECT c.oid, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee \
+            // The expression is slow, so that it meets each distinct name once (OFFSET 0 keeps it from every row).
+            "WITH suspect AS MATERIALIZED (SELECT attname FROM (SELECT DISTINCT attname FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped OFFSET 0) a \
+               WHERE attname ~* '(^|_)(password|passwd|passphrase|pwd|secret|api_?key|private_?key|(access|refresh|auth|session)_?token|token|\
+ssn|social_security(_number)?|tax_id|credit_?card|card_number|cvv|cvc|iban|totp_seed|pin_code)(_?(hash|digest|encrypted))?$'), \
+             readable AS MATERIALIZED (SELECT c.oid, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL aclexplode(c.relacl) a \
                WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'm', 'f') AND a.privilege_type = 'SELECT' \
                AND (a.grantee = 0 OR (NOT c.relrowsecurity AND a.grantee IN (SELECT oid FROM pg_roles WHERE rolname IN ('anon', 'authenticated', 'web_anon')))) \
@@ -30,8 +34,7 @@ pub static CHECK: Check = Check {
                (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')) \
              SELECT r.oid::regclass::text AS name, r.grantee, array_agg(t.attname::text ORDER BY t.attnum) AS columns \
              FROM readable r JOIN pg_attribute t ON t.attrelid = r.oid AND t.attnum > 0 AND NOT t.attisdropped \
-             WHERE t.attname ~* '(^|_)(password|passwd|passphrase|pwd|secret|api_?key|private_?key|(access|refresh|auth|session)_?token|token|\
-ssn|social_security(_number)?|tax_id|credit_?card|card_number|cvv|cvc|iban|totp_seed|pin_code)(_?(hash|digest|encrypted))?$' \
+             JOIN suspect s ON s.attname = t.attname \
              GROUP BY 1, 2 ORDER BY 1, 2",
         )],
         judge,
