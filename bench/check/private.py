@@ -14,6 +14,7 @@ LOAD_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
+    "shared_preload_libraries": "pg_stat_statements",
     "archive_mode": "on",
     "archive_command": "/bin/true",
     "logging_collector": "on",

@@ -25,7 +25,9 @@ pub static CHECK: Check = Check {
             "WITH b AS MATERIALIZED (SELECT i.indexrelid, i.indrelid, i.indisunique, i.indisreplident OR i.indisclustered AS marked, \
                i.indnkeyatts, i.indnatts, i.indkey::int2[] AS atts, c.relname, c.relpages, n.nspname, \
                i.indkey[0] AS first_att, i.indclass, i.indcollation, i.indoption \
-             FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam \
+             FROM (SELECT indrelid, indkey[0] AS first_att FROM pg_index GROUP BY indrelid, indkey[0] HAVING count(*) > 1) alike \
+             JOIN pg_index i ON i.indrelid = alike.indrelid AND i.indkey[0] = alike.first_att \
+             JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam \
              JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE am.amname = 'btree' AND c.relkind = 'i' AND NOT c.relispartition AND i.indisvalid AND i.indisready \
              AND i.indpred IS NULL AND i.indexprs IS NULL AND ",
