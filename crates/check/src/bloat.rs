@@ -248,8 +248,9 @@ pub(crate) fn with_doubts(verdict: Verdict, all: &[Measured]) -> Verdict {
 /// How many names a line carries.
 const SHOWN: usize = 3;
 
-/// Bytes per row when equal entries are kept once, followed by 6 bytes for each row. Only the square root of the repetition is believed: ANALYZE often sees far too few distinct values in a
-/// large table, and a wrong guess here would invent bloat.
+/// Bytes per row when equal entries are kept once, followed by 6 bytes for each row. Only the square root of the
+/// repetition is believed: ANALYZE often sees far too few distinct values in a large table, and a wrong guess here
+/// would invent bloat.
 fn deduplicated(entry: f64, repeats: f64) -> f64 {
     let together = repeats.sqrt().min(MOST_TOGETHER);
     if together < 2.0 { entry } else { 6.0 + (entry / together) }

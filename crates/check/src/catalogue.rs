@@ -75,7 +75,8 @@ catalogue! {
 
     // Vacuum, bloat, freeze
     vac {
-        xid, mxid, disabled, disabled_table, horizon, prepared, overdue, blocked, workers, multi_pass, cancelled, stats_stale, partition_parent,
+        xid, mxid, disabled, disabled_table, horizon, prepared, overdue, blocked, workers,
+        multi_pass, cancelled, stats_stale, partition_parent,
     }
     bloat {
         table, catalog,

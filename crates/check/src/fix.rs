@@ -49,8 +49,9 @@ pub struct FixPlan {
 impl FixPlan {
     /// The plan for the wanted findings (check ids, groups or keys; none means all) of a report.
     ///
-    /// Cheap and undoable steps come first: settings, then roles and rules, then SQL. A step that another finding asks for too is
-    /// taken once. Of two findings that want different values of one setting, the worse finding wins.
+    /// Cheap and undoable steps come first: settings, then roles and rules, then SQL. A step that another
+    /// finding asks for too is taken once. Of two findings that want different values of one setting, the worse
+    /// finding wins.
     ///
     /// # Errors
     /// When a wanted id or key matches no finding of the report.

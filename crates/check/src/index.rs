@@ -1,4 +1,5 @@
-//! What the checks of indexes and tables share: the steps that build, drop and rewrite an index, and how long they take.
+//! What the checks of indexes and tables share: the steps that build, drop and rewrite an index, and how long they
+//! take.
 
 use surus_core::{
     plan::{Interruption, Lock, Plan, Step},

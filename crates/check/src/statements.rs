@@ -1,5 +1,5 @@
-//! Where pg_stat_statements is: its schema is the operator's choice, and its columns follow the installed version of the
-//! extension, which may be older than the server.
+//! Where pg_stat_statements is: its schema is the operator's choice, and its columns follow the installed version
+//! of the extension, which may be older than the server.
 
 use crate::verdict::Trouble;
 use surus_core::finding::Reason;

@@ -62,7 +62,8 @@ pub(crate) fn seeded_on(check: &'static Check, build: impl Fn(Builder) -> Builde
 }
 
 /// Where trouble is made: on the newest major, on Debian's (else the oldest), and on the newest of each range that has
-/// a query of its own. `SURUS_TEST_ALL_MAJORS=1` takes every major that is here; the clean and the unprivileged test always do.
+/// a query of its own. `SURUS_TEST_ALL_MAJORS=1` takes every major that is here; the clean and the unprivileged
+/// test always do.
 fn stage_majors(check: &Check) -> Vec<u16> {
     let oldest = oldest_major(check);
     let here: Vec<u16> = surus_testkit::majors().into_iter().filter(|major| *major >= oldest).collect();

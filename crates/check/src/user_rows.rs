@@ -1,4 +1,5 @@
-//! Reading single rows of many user relations: bounded, a few locks at a time, and never stopped by one locked relation.
+//! Reading single rows of many user relations: bounded, a few locks at a time, and never stopped by one locked
+//! relation.
 
 use crate::verdict::Trouble;
 use std::time::Duration;

@@ -68,8 +68,8 @@ impl Column {
     }
 }
 
-/// The plan. `key` is the column that is filled, `references` the columns that point to it, `before` what has to be done
-/// before (a sequence's type).
+/// The plan. `key` is the column that is filled, `references` the columns that point to it, `before` what has to be
+/// done before (a sequence's type).
 pub(crate) fn plan(key: &Column, references: &[Column], before: Vec<Step>) -> Plan {
     let all: Vec<&Column> = references.iter().chain([key]).collect();
     let bytes: i64 = all.iter().map(|column| column.bytes).sum();

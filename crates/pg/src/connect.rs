@@ -1,6 +1,7 @@
 //! Opening a session as libpq does: where to, in which order, with or without TLS, and what is on the other side.
 //!
-//! Source: PostgreSQL documentation, 34.1 "Database Connection Control Functions", and `PQconnectPoll` in `fe-connect.c`.
+//! Source: PostgreSQL documentation, 34.1 "Database Connection Control Functions", and `PQconnectPoll` in
+//! `fe-connect.c`.
 
 pub mod certificate;
 pub mod conninfo;

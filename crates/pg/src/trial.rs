@@ -100,8 +100,8 @@ pub enum VerifyFull {
     Unknown(String),
 }
 
-/// Connects with `sslmode=verify-full`, trusting `sslrootcert` if it is given or in its default place, else the machine's
-/// own list of authorities.
+/// Connects with `sslmode=verify-full`, trusting `sslrootcert` if it is given or in its default place, else the
+/// machine's own list of authorities.
 pub async fn verify_full(target: &Target) -> VerifyFull {
     if target.settings().endpoints.iter().any(|endpoint| endpoint.is_local()) {
         return VerifyFull::Unknown("the target is a Unix socket, which needs no TLS".into());

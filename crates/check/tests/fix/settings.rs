@@ -25,7 +25,8 @@ fn on_every_major() {
 }
 
 fn entries_come_and_go(site: &Site) {
-    // Without an entry before, with one, with a unit, equal to the default, and what our own sessions set for themselves.
+    // Without an entry before, with one, with a unit, equal to the default, and what our own sessions set for
+    // themselves.
     site.server.sql("ALTER SYSTEM SET work_mem = '5MB'");
     let cases = [
         ("log_min_duration_statement", Some("250ms"), "250ms", None),

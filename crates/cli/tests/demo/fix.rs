@@ -1,4 +1,5 @@
-//! The promise: `surus check` finds every planted trouble, and after `surus fix --apply` those that surus can fix are gone.
+//! The promise: `surus check` finds every planted trouble, and after `surus fix --apply` those that surus can fix
+//! are gone.
 
 use super::stage::{Demo, Stage};
 use serde_json::Value;

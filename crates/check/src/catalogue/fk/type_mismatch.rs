@@ -132,7 +132,8 @@ mod tests {
                 // Worst first; a referencing column that is merely too wide comes last.
                 [
                     "fk.type_mismatch:postgres/public.child.child_a_fkey",
-                    "fk.type_mismatch:postgres/public.child.child_e_fkey", "fk.type_mismatch:postgres/public.big.big_id_fkey"
+                    "fk.type_mismatch:postgres/public.child.child_e_fkey",
+                    "fk.type_mismatch:postgres/public.big.big_id_fkey"
                 ]
             );
             let plan = |at: usize| found[at].fix.as_ref().unwrap();

@@ -30,7 +30,10 @@ pub static CHECK: Check = Check {
         Threshold::above("long_wait", "s", 300.0, 600.0),
     ],
     look: Look::Query(
-        &[Sql::since(14, concat!(waiting!("min(waitstart)"), sessions!())), Sql::until(13, concat!(waiting!("NULL::timestamptz"), sessions!()))],
+        &[
+            Sql::since(14, concat!(waiting!("min(waitstart)"), sessions!())),
+            Sql::until(13, concat!(waiting!("NULL::timestamptz"), sessions!())),
+        ],
         judge,
     ),
 };
@@ -134,11 +137,12 @@ fn finding(
             };
             backend.describe(Finding::new(severity, backend.object(), title)).fix(Plan::advice(advice))
         }
-        None if root == 0 => {
-            Finding::new(severity, "prepared transaction", format!("a prepared transaction blocks {blocks}")).fix(
-                Plan::advice("look into pg_prepared_xacts, then COMMIT PREPARED or ROLLBACK PREPARED by whoever owns it"),
-            )
-        }
+        None if root == 0 => Finding::new(
+            severity,
+            "prepared transaction",
+            format!("a prepared transaction blocks {blocks}"),
+        )
+        .fix(Plan::advice("look into pg_prepared_xacts, then COMMIT PREPARED or ROLLBACK PREPARED by whoever owns it")),
         None => Finding::new(severity, format!("process {root}"), format!("process {root} blocks {blocks}"))
             .fix(Plan::advice("look again: the process is not in pg_stat_activity")),
     };
@@ -178,7 +182,9 @@ mod tests {
             on.sql("CREATE TABLE t(id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1), (2, 2)");
             let holder = on.session("postgres");
             on.run_in(&holder, "BEGIN; UPDATE public.t SET n = 0 WHERE id = 1");
-            on.start_in_background("BEGIN; UPDATE public.t SET n = 0 WHERE id = 2; UPDATE public.t SET n = 0 WHERE id = 1");
+            on.start_in_background(
+                "BEGIN; UPDATE public.t SET n = 0 WHERE id = 2; UPDATE public.t SET n = 0 WHERE id = 1",
+            );
             on.until("SELECT count(*) = 1 AS v FROM pg_locks WHERE NOT granted");
             assert_eq!(on.findings(), [], "a short wait is no trouble");
             on.start_in_background("UPDATE public.t SET n = 9 WHERE id = 2");

@@ -83,7 +83,10 @@ mod tests {
             // The cluster may be older than this test, and its counters with it.
             on.limit("rate", 0.0001);
             let found = on.soon_finds();
-            assert_eq!(found.iter().map(|f| (f.key.as_str(), f.severity.word())).collect::<Vec<_>>(), [("lock.deadlock:postgres", "warn")]);
+            assert_eq!(
+                found.iter().map(|f| (f.key.as_str(), f.severity.word())).collect::<Vec<_>>(),
+                [("lock.deadlock:postgres", "warn")]
+            );
         });
     }
 }

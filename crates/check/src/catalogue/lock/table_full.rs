@@ -51,19 +51,25 @@ fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
     let Some(severity) = scene.grade("used", percent) else { return Ok(Verdict::ok()) };
     let setting = "max_locks_per_transaction";
     let now = scene.number(setting)?;
-    let step = Step::setting(setting, format!("{:.0}", now * 2.0), "the lock table is twice as large after the next restart")
-        .interrupts(Interruption::Restart);
-    let mut finding = Finding::new(severity, "", format!("{entries} of about {capacity:.0} entries of the lock table are taken ({percent:.0} %)"))
-        .detail("When none is left, statements of any session fail with \"out of shared memory\".")
-        .measured("used", percent, "%")
-        .measured("entries", entries, "entries")
-        .measured("weak relation locks outside the fast path", row.i64("missed")?, "locks")
-        .saw(format!("setting {setting}"), now);
+    let step =
+        Step::setting(setting, format!("{:.0}", now * 2.0), "the lock table is twice as large after the next restart")
+            .interrupts(Interruption::Restart);
+    let mut finding = Finding::new(
+        severity,
+        "",
+        format!("{entries} of about {capacity:.0} entries of the lock table are taken ({percent:.0} %)"),
+    )
+    .detail("When none is left, statements of any session fail with \"out of shared memory\".")
+    .measured("used", percent, "%")
+    .measured("entries", entries, "entries")
+    .measured("weak relation locks outside the fast path", row.i64("missed")?, "locks")
+    .saw(format!("setting {setting}"), now);
     if let Some(pid) = row.opt_i64("pid")? {
-        finding = finding
-            .saw("process that holds most", pid)
-            .saw("its role", row.text("role")?)
-            .measured("its locks", row.i64("locks")?, "locks");
+        finding = finding.saw("process that holds most", pid).saw("its role", row.text("role")?).measured(
+            "its locks",
+            row.i64("locks")?,
+            "locks",
+        );
     }
     Ok(Verdict::one(finding.fix(Plan::one(format!("double {setting}"), step))))
 }
@@ -78,7 +84,12 @@ mod tests {
     #[test]
     fn sees_one_transaction_that_locks_hundreds_of_tables() {
         seeded(&CHECK, |on| {
-            on.configure(&[("max_connections", "10"), ("max_wal_senders", "0"), ("max_locks_per_transaction", "10"), ("superuser_reserved_connections", "1")]);
+            on.configure(&[
+                ("max_connections", "10"),
+                ("max_wal_senders", "0"),
+                ("max_locks_per_transaction", "10"),
+                ("superuser_reserved_connections", "1"),
+            ]);
             on.sql("DO $$ BEGIN FOR i IN 1..150 LOOP EXECUTE 'CREATE TABLE t' || i || '()'; IF i % 50 = 0 THEN COMMIT; END IF; END LOOP; END $$");
             let holder = on.session("postgres");
             assert_eq!(on.findings(), []);

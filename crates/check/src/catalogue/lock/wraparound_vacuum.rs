@@ -51,10 +51,11 @@ fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
             .measured("longest wait", longest_s, "s")
             .saw("one that waits", row.text("statement")?);
         if let (Some(scanned), Some(total)) = (row.opt_i64("heap_blks_scanned")?, row.opt_i64("heap_blks_total")?) {
-            finding = finding
-                .saw("phase", row.text("phase")?)
-                .measured("blocks scanned", scanned, "blocks")
-                .measured("blocks of the table", total, "blocks");
+            finding = finding.saw("phase", row.text("phase")?).measured("blocks scanned", scanned, "blocks").measured(
+                "blocks of the table",
+                total,
+                "blocks",
+            );
         }
         findings.push(finding.fix(Plan::advice(
             "cancel what waits and run it again when the vacuum is done; next time VACUUM (FREEZE) the table in a quiet hour before",

@@ -113,7 +113,8 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
             verdict = verdict.but_unknown("tables without SELECT", Reason::Privilege(grant));
         }
         if left > 0 {
-            let text = format!("{left} of {} tables were not asked for their largest key; they are the smallest", rows.len());
+            let text =
+                format!("{left} of {} tables were not asked for their largest key; they are the smallest", rows.len());
             verdict = verdict.but_unknown("smaller tables", Reason::Timeout(text));
         }
         Ok(failed.into_iter().fold(verdict, |verdict, (name, reason)| verdict.but_unknown(name, reason)))

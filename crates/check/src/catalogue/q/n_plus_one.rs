@@ -46,9 +46,9 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
                 .detail(statement.text.as_str())
                 .measured("share of calls", share(statement), "%")
                 .measured("rows per call", statement.rows_per_call(), "rows");
-            stats
-                .describe(finding, statement)
-                .fix(Plan::advice("look for a loop around it in the application, and fetch the rows with one query: a join or = ANY ($1)"))
+            stats.describe(finding, statement).fix(Plan::advice(
+                "look for a loop around it in the application, and fetch the rows with one query: a join or = ANY ($1)",
+            ))
         }))
     })
 }
@@ -64,7 +64,9 @@ mod tests {
     fn sees_a_look_up_in_a_loop() {
         seeded(&CHECK, |on| {
             counting(on, &[]);
-            on.sql("CREATE TABLE t(id int PRIMARY KEY, n int); INSERT INTO t SELECT i, i FROM generate_series(1, 100) i");
+            on.sql(
+                "CREATE TABLE t(id int PRIMARY KEY, n int); INSERT INTO t SELECT i, i FROM generate_series(1, 100) i",
+            );
             for id in 1..=100 {
                 on.sql(&format!("SELECT n FROM t WHERE id = {id}; SELECT 1"));
             }

@@ -41,9 +41,11 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
                 statement.calls,
                 stats.period()
             );
-            let finding = Finding::new(severity, statement.object(), title)
-                .detail(statement.text.as_str())
-                .measured("longest", statement.max_ms, "ms");
+            let finding = Finding::new(severity, statement.object(), title).detail(statement.text.as_str()).measured(
+                "longest",
+                statement.max_ms,
+                "ms",
+            );
             stats
                 .describe(finding, statement)
                 .fix(Plan::advice("EXPLAIN (ANALYZE, BUFFERS) it with typical values, and see where the time goes"))

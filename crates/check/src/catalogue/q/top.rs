@@ -66,9 +66,9 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
             for (name, share, _) in &respects {
                 finding = finding.measured(format!("share of {name}"), *share, "%");
             }
-            stats
-                .describe(finding, statement)
-                .fix(Plan::advice("EXPLAIN (ANALYZE, BUFFERS) it with typical values, and look for an index or for fewer calls"))
+            stats.describe(finding, statement).fix(Plan::advice(
+                "EXPLAIN (ANALYZE, BUFFERS) it with typical values, and look for an index or for fewer calls",
+            ))
         }))
     })
 }

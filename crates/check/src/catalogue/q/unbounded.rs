@@ -38,9 +38,11 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
                 statement.calls,
                 stats.period()
             );
-            let finding = Finding::info(statement.object(), title)
-                .detail(statement.text.as_str())
-                .measured("rows per call", rows, "rows");
+            let finding = Finding::info(statement.object(), title).detail(statement.text.as_str()).measured(
+                "rows per call",
+                rows,
+                "rows",
+            );
             stats
                 .describe(finding, statement)
                 .fix(Plan::advice("add ORDER BY the key and LIMIT, and page by key; or let the database aggregate"))

@@ -3,11 +3,7 @@ use crate::{
     rule::{Access, Check, Look, Looking, Need, RunsOn, Scope, Threshold},
     scene::Scene,
 };
-use surus_core::{
-    finding::Finding,
-    plan::Plan,
-    size::human_seconds,
-};
+use surus_core::{finding::Finding, plan::Plan, size::human_seconds};
 
 pub static CHECK: Check = Check {
     id: "q.variance",
@@ -38,12 +34,16 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
     Box::pin(async move {
         let stats = QueryStats::open(access).await?;
         let found = stats
-            .worst("calls > 1 AND total_ms > 0 AND stddev_ms * calls > total_ms", "stddev_ms * calls / total_ms", |statement| {
-                scene.grade("ratio", ratio(statement)).is_some()
-                    && scene.grade("calls", statement.calls).is_some()
-                    && scene.grade("longest", statement.max_ms / 1000.0).is_some()
-                    && scene.grade("total", statement.total_ms / 1000.0).is_some()
-            })
+            .worst(
+                "calls > 1 AND total_ms > 0 AND stddev_ms * calls > total_ms",
+                "stddev_ms * calls / total_ms",
+                |statement| {
+                    scene.grade("ratio", ratio(statement)).is_some()
+                        && scene.grade("calls", statement.calls).is_some()
+                        && scene.grade("longest", statement.max_ms / 1000.0).is_some()
+                        && scene.grade("total", statement.total_ms / 1000.0).is_some()
+                },
+            )
             .await?;
         Ok(query_stats::verdict(&found, |statement| {
             let title = format!(

@@ -145,7 +145,8 @@ impl Sequence {
             return None;
         }
         let limit = self.limit();
-        // A sequence that was moved past its start counts from the usual beginning; one with a negative start from there.
+        // A sequence that was moved past its start counts from the usual beginning; one with a negative
+        // start from there.
         let (first, last_wide, limit_wide) = (self.beginning(), i128::from(last), i128::from(limit));
         let all = (limit_wide - first).abs().max(1);
         let left = if self.increment > 0 { limit_wide - last_wide } else { last_wide - limit_wide }.max(0);

@@ -26,7 +26,8 @@ pub static CHECK: Check = Check {
     thresholds: &[],
     look: Look::Query(
         &[
-            // From 17 on dead rows are kept in a tree whose size depends on where they lie: only what runs can be judged.
+            // From 17 on dead rows are kept in a tree whose size depends on where they lie: only what
+            // runs can be judged.
             Sql::since(
                 17,
                 concat!(

@@ -13,7 +13,11 @@ pub static CHECK: Check = Check {
     runs_on: RunsOn::Any,
     needs: &[Need::Stats],
     thresholds: &[Threshold::warn_above("growth", "times", 3.0)],
-    look: Look::Later(|| Reason::History("wait events have to be sampled over days to know what is usual; nothing has sampled them".into())),
+    look: Look::Later(|| {
+        Reason::History(
+            "wait events have to be sampled over days to know what is usual; nothing has sampled them".into(),
+        )
+    }),
 };
 
 #[cfg(test)]
