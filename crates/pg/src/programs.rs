@@ -52,6 +52,12 @@ impl Programs {
         found.ok_or_else(|| LocalError::Programs { wanted: major, looked: places_text() })
     }
 
+    /// The installations in the directories that `SURUS_PG_BIN` names, in its order: somebody's explicit wish.
+    pub fn wished_for() -> Vec<Self> {
+        let given = env::var_os("SURUS_PG_BIN");
+        given.iter().flat_map(env::split_paths).filter_map(|dir| Self::in_bin(&dir)).collect()
+    }
+
     /// The installation whose programs are in this directory, if a server is among them.
     pub fn in_bin(bin: &Path) -> Option<Self> {
         let bin = fs::canonicalize(bin).ok()?;

@@ -80,9 +80,9 @@ pub async fn run(global: &Global, args: DemoArgs) -> Result<u8, Failure> {
     }
 }
 
-/// The installations that can make a primary and a standby, newest first.
+/// The installations that can make a primary and a standby: those wished for, then all, newest first.
 fn usable() -> Result<Vec<Programs>, Failure> {
-    let all = Programs::find_all().into_iter();
+    let all = Programs::wished_for().into_iter().chain(Programs::find_all());
     let usable: Vec<_> =
         all.filter(|one| one.version().is_supported() && one.with_client("pg_basebackup").is_ok()).collect();
     if usable.is_empty() {
