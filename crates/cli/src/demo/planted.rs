@@ -42,6 +42,7 @@ pub const PLANTED: &[Planted] = &[
     by_person("lock.blocked", "", "sessions wait for that job's lock"),
     by_person("lock.ddl_queue", "", "ALTER TABLE waits for the job, and every reader waits for ALTER TABLE"),
     by_surus("idx.fk", "public.tasks.assigned_to", "tasks.assigned_to refers to users and has no index"),
+    by_person("idx.missing", "public.tasks", "\"my tasks\" reads the whole table tasks each time"),
     by_surus("idx.duplicate", "orders", "orders.status is indexed twice"),
     by_surus("idx.invalid", "idx_tasks_created_at", "CREATE INDEX CONCURRENTLY gave up and left an invalid index"),
     by_surus("vac.disabled_table", "public.login_sessions", "autovacuum is off for login_sessions"),
