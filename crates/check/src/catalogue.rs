@@ -75,11 +75,23 @@ catalogue! {
 
     // Vacuum, bloat, freeze
     vac {
-        xid, mxid, disabled, disabled_table, horizon, prepared, overdue, blocked, workers,
-        multi_pass, cancelled, stats_stale, partition_parent,
+        xid,
+        mxid,
+        disabled,
+        disabled_table,
+        horizon,
+        prepared,
+        overdue,
+        blocked,
+        workers,
+        multi_pass,
+        cancelled,
+        stats_stale,
+        partition_parent,
     }
     bloat {
-        table, catalog,
+        table,
+        catalog,
     }
     vm {
         low,
@@ -167,7 +179,18 @@ catalogue! {
 
     // Indexes
     idx {
-        fk, invalid, leftover, duplicate, redundant, bloat, unused, write_heavy, collation, amcheck, missing, low_value,
+        collation,
+        amcheck,
+        fk,
+        invalid,
+        leftover,
+        missing,
+        duplicate,
+        bloat,
+        write_heavy,
+        redundant,
+        unused,
+        low_value,
     }
 
     // Tables and schema
