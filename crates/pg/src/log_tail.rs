@@ -66,6 +66,8 @@ pub struct LogEntry {
     pub message: String,
     /// The statement that caused it, where it was logged.
     pub statement: Option<String>,
+    /// What the server was doing, one line for each level.
+    pub context: Option<String>,
 }
 
 /// The end of the log.
@@ -211,6 +213,7 @@ impl LogFile {
             client,
             message: cut(record.get(13)?),
             statement: column(19).map(|text| cut(&text)),
+            context: column(18).map(|text| cut(&text)),
         })
     }
 
@@ -224,6 +227,7 @@ impl LogFile {
             client: text("remote_host").map(str::to_owned),
             message: cut(text("message").unwrap_or_default()),
             statement: text("statement").map(cut),
+            context: text("context").map(cut),
         })
     }
 }

@@ -133,10 +133,18 @@ const WORDS: &[&str] = &[
     "BACKTRACE",
 ];
 
-/// The entries of the text; lines of a longer message (they begin with a tab) are left out.
+/// The entries of the text; of messages of several lines the further ones, which begin with a tab, are left out.
 pub(super) fn entries(text: &str, prefix: &Prefix, zone: &TimeZone) -> Vec<LogEntry> {
     let mut entries: Vec<LogEntry> = Vec::new();
-    for line in text.lines().filter(|line| !line.starts_with('\t')) {
+    let mut in_context = false;
+    for line in text.lines() {
+        if let Some(more) = line.strip_prefix('\t') {
+            if let Some(context) = entries.last_mut().and_then(|last| last.context.as_mut()).filter(|_| in_context) {
+                *context = cut(&format!("{context}\n{more}"));
+            }
+            continue;
+        }
+        in_context = false;
         let Some((head, word, message)) = split(line, prefix) else { continue };
         if let Some(level) = Level::of(word) {
             entries.push(LogEntry {
@@ -146,11 +154,14 @@ pub(super) fn entries(text: &str, prefix: &Prefix, zone: &TimeZone) -> Vec<LogEn
                 client: head.client.map(str::to_owned),
                 message: cut(message),
                 statement: None,
+                context: None,
             });
-        } else if word == "STATEMENT"
-            && let Some(last) = entries.last_mut()
-        {
-            last.statement = Some(cut(message));
+        } else if let Some(last) = entries.last_mut() {
+            match word {
+                "STATEMENT" => last.statement = Some(cut(message)),
+                "CONTEXT" => (last.context, in_context) = (Some(cut(message)), true),
+                _ => {}
+            }
         }
     }
     entries
@@ -207,5 +218,9 @@ mod tests {
         let text = "2026-11-21 15:02:09.085 UTC [7] ERROR:  a\n\tPANIC:  b\n2026-11-21 15:02:09.085 UTC [7] STATEMENT:  SELECT 1";
         let all = entries(text, &Prefix::parse(prefix), &TimeZone::UTC);
         assert_eq!((all.len(), all[0].statement.as_deref()), (1, Some("SELECT 1")));
+        let text = "2026-11-21 15:02:09.085 UTC [7] ERROR:  a\n2026-11-21 15:02:09.085 UTC [7] CONTEXT:  b\n\tc\n\
+                    2026-11-21 15:02:09.085 UTC [7] LOG:  d\n\te";
+        let all = entries(text, &Prefix::parse(prefix), &TimeZone::UTC);
+        assert_eq!((all.len(), all[0].context.as_deref(), all[1].context.as_deref()), (2, Some("b\nc"), None));
     }
 }

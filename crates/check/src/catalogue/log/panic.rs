@@ -140,6 +140,7 @@ mod tests {
             client: None,
             message: message.into(),
             statement: None,
+            context: None,
         };
         let entries = [
             entry(Level::Panic, "could not write to file \"pg_wal/xlogtemp.7\": No space left on device"),
