@@ -94,7 +94,11 @@ mod tests {
             on.sql("DELETE FROM holes WHERE id % 5 <> 0; DELETE FROM stale WHERE id % 5 <> 0");
             on.sql("VACUUM holes");
             on.sql("ANALYZE holes");
-            on.until("SELECT pg_stat_get_mod_since_analyze('stale'::regclass) = 16000 AND pg_stat_get_mod_since_analyze('holes'::regclass) = 0 AS v");
+            on.until(
+                "SELECT pg_stat_get_mod_since_analyze('stale'::regclass) = 16000 AND pg_stat_get_mod_since_analyze('holes'::regclass) = 0 \
+                 AND pg_stat_get_tuples_deleted('holes'::regclass) > 0 AND count(*) = 4 AS v FROM pg_stat_user_tables \
+                 WHERE last_analyze IS NOT NULL",
+            );
             assert!(on.findings().is_empty(), "smaller than 1 GB");
             on.limit("size", 1_000_000.0);
             let report = on.report();
@@ -123,6 +127,10 @@ mod tests {
                 on.sql("GRANT pg_read_all_data TO watcher");
                 on.sql("VACUUM holes");
                 on.sql("ANALYZE");
+                on.until(
+                    "SELECT pg_stat_get_mod_since_analyze('holes'::regclass) = 0 AND pg_stat_get_tuples_deleted('holes'::regclass) > 0 \
+                     AND pg_stat_get_last_analyze_time('holes'::regclass) IS NOT NULL AS v",
+                );
                 let report = on.report_of(&on.server.dsn_as("watcher", "", "postgres"));
                 assert_eq!(report.findings.len(), 1, "{:?}", report.unknown);
             }

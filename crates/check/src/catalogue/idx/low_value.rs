@@ -118,6 +118,7 @@ mod tests {
                  CREATE INDEX partly ON t(gone_at) WHERE gone_at IS NOT NULL; ",
             );
             on.sql("ANALYZE t");
+            on.until("SELECT pg_stat_get_mod_since_analyze('t'::regclass) = 0 AND pg_stat_get_tuples_inserted('t'::regclass) > 0 AS v");
             on.sql("UPDATE pg_class SET relpages = 2000 WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace");
             let found = on.findings();
             let keys: Vec<_> = found.iter().map(|f| f.key.as_str()).collect();
