@@ -21,6 +21,7 @@ const TRUE_OF_A_FRESH_CLUSTER: &[(&str, &str)] = &[
     ("sec.md5", "before 14, password_encryption is md5"),
     ("sec.public_schema", "before 15, everybody may create objects in the schema public"),
     ("srv.minor_version", "the server that is here may be behind the newest minor release, or out of support"),
+    ("srv.restarted", "it was started a moment ago"),
 ];
 
 #[test]

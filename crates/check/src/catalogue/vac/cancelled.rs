@@ -54,7 +54,7 @@ fn cancelled_table(entry: &LogEntry) -> Option<String> {
         return None;
     }
     let context = entry.context.as_deref()?;
-    // The last line names the table, whatever the worker was doing: automatic vacuum (or analyze) of table "db.schema.t".
+    // The last line names the table, whatever the worker was doing: automatic vacuum of table "db.schema.t".
     let (_, rest) = context.lines().last()?.split_once('"')?;
     Some(rest.rsplit_once('"')?.0.to_owned())
 }
