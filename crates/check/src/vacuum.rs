@@ -22,8 +22,8 @@ macro_rules! tended {
              pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid) AS changes, \
              coalesce(c.reloptions, m.reloptions) AS options, ",
             $crate::index::estimated_bytes!("c"),
-            " AS bytes, greatest(extract(epoch FROM now() - greatest(pg_stat_get_last_vacuum_time(c.oid), \
-             pg_stat_get_last_autovacuum_time(c.oid))), 0) AS vacuumed_ago, ",
+            " AS bytes, abs(extract(epoch FROM now() - greatest(pg_stat_get_last_vacuum_time(c.oid), \
+             pg_stat_get_last_autovacuum_time(c.oid)))) AS vacuumed_ago, ",
             $crate::index::statistics_age!(),
             " AS age FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              LEFT JOIN pg_class m ON m.reltoastrelid = c.oid AND c.relkind = 't' LEFT JOIN pg_namespace mn ON mn.oid = m.relnamespace "
