@@ -49,7 +49,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             .split(',')
             .map(|item| item.trim().parse().with_context(|| format!("\"{item}\" is no major")))
             .collect::<Result<_>>()?,
-        _ => bail!("usage: cargo xtask pg fetch [--majors 13,14,16,17,18]"),
+        _ => bail!("usage: cargo xtask pg fetch [--majors 12,13,14,16,17,18]"),
     };
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),

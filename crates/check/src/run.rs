@@ -89,35 +89,38 @@ async fn prove_replication(reports: &mut [TargetReport], targets: &[(String, Tar
     }
 }
 
-async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetReport>> {
-    let name = given.name;
-    let target = given.target.map_err(|error| Box::new(unreachable(&name, &error)))?;
-    let watch = Stopwatch::start();
-    let session = target.connect(&manners()).await.map_err(|error| Box::new(unreachable(&name, &error)))?;
-    let connect_ms = watch.elapsed_ms();
+/// Opens a session with a server that surus can work with: PostgreSQL itself and no pooler, of a version that it knows.
+///
+/// # Errors
+/// When it cannot be reached, is a pooler, or is too old.
+pub async fn enter(target: &Target, manners: &Manners) -> Result<Session, ConnectError> {
+    let session = target.connect(manners).await?;
+    let name = target.label();
     if session.pooled() {
-        let message = format!("{name} is a connection pooler; nothing was checked");
-        return Err(Box::new(unreachable(&name, &ConnectError::new(code::CONNECT_POOLER, message))));
+        let message = format!("{name} is a connection pooler; nothing was done there");
+        return Err(ConnectError::new(code::CONNECT_POOLER, message));
     }
     if !session.version().is_supported() {
-        let message = format!("{name} runs PostgreSQL {}; nothing was checked", session.version());
-        let error = ConnectError::new(code::CONNECT_VERSION, message);
-        return Err(Box::new(unreachable(&name, &error)));
+        let message = format!("{name} runs PostgreSQL {}; nothing was done there", session.version());
+        return Err(ConnectError::new(code::CONNECT_VERSION, message));
     }
+    Ok(session)
+}
+
+async fn reach(given: Given, options: &Options) -> Result<Reached, Box<TargetReport>> {
+    let name = given.name;
+    let failed = |error: ConnectError| Box::new(unreachable(&name, &error));
+    let target = given.target.map_err(failed)?;
+    let watch = Stopwatch::start();
+    let session = enter(&target, &manners()).await.map_err(failed)?;
+    let connect_ms = watch.elapsed_ms();
     let gathered = tokio::time::timeout(options.time_limit, Facts::gather(&session)).await;
     let facts = match gathered {
         Ok(Ok(facts)) => Facts { connect_ms, ..facts },
-        Ok(Err(error)) => {
-            let code = match &error {
-                surus_pg::FactsError::Ask(ask) => ask.code(),
-                surus_pg::FactsError::Row(_) => code::QUERY_UNEXPECTED,
-            };
-            return Err(Box::new(unreachable(&name, &ConnectError::new(code, error.to_string()))));
-        }
+        Ok(Err(error)) => return Err(failed(ConnectError::new(error.code(), error.to_string()))),
         Err(_) => {
             let message = format!("{name} did not answer the first queries");
-            let error = ConnectError::new(code::CONNECT_TIMEOUT, message);
-            return Err(Box::new(unreachable(&name, &error)));
+            return Err(failed(ConnectError::new(code::CONNECT_TIMEOUT, message)));
         }
     };
     Ok(Reached { name, target, session, facts })

@@ -59,6 +59,9 @@ pub enum Command {
     /// Settings tuned to the machine and to what the server's counters say, as a plan
     Tune(TuneArgs),
     /// The ledger: every proof and every change, in a hash chain
+    #[command(after_help = "\
+Exit status: 0 done, and what was verified is intact · 1 the chain is broken · 2 no such entry or file
+  3 the ledger cannot be opened · 4 it is damaged, or the output was not written")]
     Proof {
         #[command(subcommand)]
         verb: ProofVerb,
@@ -82,7 +85,10 @@ Examples:
   surus fix \"$DSN\"                               the plan for everything that surus can fix
   surus fix \"$DSN\" idx.fk cfg                    for a check and for a group of checks
   surus fix \"$DSN\" 'vac.overdue:shop/public.orders' --apply
-  surus undo                                      takes the last change back")]
+  surus undo                                      takes the last change back
+
+Exit status: 0 shown, or done and the findings are gone · 1 a finding is still there · 2 usage
+  3 not confirmed, a standby, or the server is not as planned · 4 a step failed, or it was not reached")]
 pub struct FixArgs {
     /// Connection string of the primary
     #[arg(value_name = "DSN")]
@@ -96,8 +102,8 @@ pub struct FixArgs {
     /// Do not ask
     #[arg(long, requires = "apply")]
     pub yes: bool,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    pub format: DataFormat,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -128,18 +134,14 @@ pub struct DemoArgs {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..))]
     pub port: Option<u16>,
     /// With json, one document with report, planted troubles and connection strings in place of text
-    #[arg(long, value_enum, default_value_t = DemoFormat::Text)]
-    pub format: DemoFormat,
-}
-
-/// How the demo tells what it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DemoFormat {
-    Text,
-    Json,
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    pub format: DataFormat,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Exit status: 0 taken back · 2 there is no such change, or it cannot be taken back
+  3 not confirmed, or somebody else changed it since · 4 it failed, or the server was not reached")]
 pub struct UndoArgs {
     /// The change's number in the ledger [default: the last that can be taken back]
     pub number: Option<i64>,
@@ -169,14 +171,14 @@ pub enum ProofVerb {
         /// Only the last N
         #[arg(long, value_name = "N")]
         last: Option<u32>,
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+        format: DataFormat,
     },
     /// One entry with its steps, measures and hashes
     Show {
         number: i64,
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+        format: DataFormat,
     },
     /// Compute the hash chain again and compare
     Verify {
@@ -188,6 +190,13 @@ pub enum ProofVerb {
         /// The file [default: standard output]
         file: Option<PathBuf>,
     },
+}
+
+/// For people, or for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataFormat {
+    Text,
+    Json,
 }
 
 /// How a report is written.
@@ -207,7 +216,10 @@ Examples:
   surus check \"$PRIMARY\" \"$STANDBY\" --prove             both nodes; write a marker row and read it on the standby
   surus check --only sec,conn.saturation \"$DSN\"         some checks or groups
   surus check \"$DSN\" --html report.html --fail-under 60  for a report to send, and for CI
-  surus check explain idx.fk                            what a check means"
+  surus check explain idx.fk                            what a check means
+
+Exit status: 0 nothing worse than info · 1 findings, or a score below --fail-under · 2 usage
+  3 a pooler, or a PostgreSQL that is too old · 4 a target was not reached, or a report not written"
 )]
 pub struct CheckArgs {
     #[command(subcommand)]
@@ -245,8 +257,8 @@ pub struct CheckArgs {
 pub enum CheckVerb {
     /// Every check with what it finds
     List {
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+        format: DataFormat,
     },
     /// A check's page: what it inspects, why it matters, its limits, what to do
     Explain {
@@ -260,7 +272,10 @@ pub enum CheckVerb {
 Examples:
   surus tune \"$DSN\"                                       on the server's host: memory and cores are read
   surus tune \"$DSN\" --memory 16GB --cores 4 --profile oltp  from elsewhere
-  surus tune \"$DSN\" --apply                                carry it out; restarts are only announced")]
+  surus tune \"$DSN\" --apply                                carry it out; restarts are only announced
+
+Exit status: 0 shown, or done · 2 usage · 3 not confirmed, a standby, or not as planned
+  4 a step failed, or the server was not reached")]
 pub struct TuneArgs {
     /// Connection string of the primary
     #[arg(value_name = "DSN")]
@@ -286,8 +301,8 @@ pub struct TuneArgs {
     /// Do not ask
     #[arg(long, requires = "apply")]
     pub yes: bool,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    pub format: DataFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

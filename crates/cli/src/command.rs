@@ -8,11 +8,10 @@ mod proof;
 mod tune;
 mod undo;
 
-pub use check::print;
-
 use crate::{
-    args::{Args, Command},
+    args::{Args, Command, DataFormat},
     failure::Failure,
+    output,
 };
 use clap::CommandFactory;
 use std::io::{BufRead, IsTerminal, Write};
@@ -32,21 +31,25 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "surus", &mut text);
-            check::print(&String::from_utf8_lossy(&text)).map(|()| 0)
+            output::print(&String::from_utf8_lossy(&text)).map(|()| 0)
         }
         Command::Man => {
             let mut text = Vec::new();
             let rendered = clap_mangen::Man::new(Args::command()).render(&mut text);
             rendered.map_err(|error| Failure::bug(error.to_string()))?;
-            check::print(&String::from_utf8_lossy(&text)).map(|()| 0)
+            output::print(&String::from_utf8_lossy(&text)).map(|()| 0)
         }
     }
 }
 
-/// Asks a question on the terminal; without one, or without a yes, nothing is done.
-fn confirmed(question: &str, yes: bool) -> Result<(), Failure> {
+/// Asks a question on the terminal; without one, or without a yes, nothing is done. A program that reads JSON is not
+/// asked.
+fn confirmed(question: &str, yes: bool, format: DataFormat) -> Result<(), Failure> {
     if yes {
         return Ok(());
+    }
+    if format == DataFormat::Json {
+        return Err(Failure::new(code::FIX_NOT_CONFIRMED, "nothing was changed: with --format json nobody is asked"));
     }
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(code::FIX_NOT_CONFIRMED, "nothing was changed: there is no terminal to ask on"));

@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod failure;
 mod ledger;
+mod output;
 mod paint;
 mod progress;
 mod report;
@@ -15,7 +16,10 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return failure::usage(&error),
+    };
     paint::choose(args.global.no_color);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

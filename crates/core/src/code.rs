@@ -108,6 +108,7 @@ codes! {
     // O: output
     OUTPUT_WRITE "SURUS-O001" Outside "the report cannot be written" "Check the path, its directory's mode and the free space."
     CHECK_UNKNOWN_ID "SURUS-O002" Usage "there is no such check" "List them: surus check list"
+    INPUT_READ "SURUS-O003" Usage "a file that was named cannot be read" "Check the path and its mode."
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

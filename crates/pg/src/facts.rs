@@ -9,7 +9,10 @@ use crate::{
     settings::Settings,
 };
 use std::path::PathBuf;
-use surus_core::version::Version;
+use surus_core::{
+    code::{self, Code},
+    version::Version,
+};
 
 /// What the connected role may do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,6 +103,16 @@ pub enum FactsError {
     Ask(#[from] AskError),
     #[error("unexpected answer: {0}")]
     Row(#[from] RowError),
+}
+
+impl FactsError {
+    /// The stable code for users.
+    pub fn code(&self) -> Code {
+        match self {
+            FactsError::Ask(error) => error.code(),
+            FactsError::Row(_) => code::QUERY_UNEXPECTED,
+        }
+    }
 }
 
 impl Facts {

@@ -17,6 +17,8 @@ pub struct Setting {
     pub context: String,
     /// `default`, `configuration file`, `database`, `user`, `session` …
     pub source: String,
+    /// What an `enum` may be in this build; empty for other types.
+    pub choices: Vec<String>,
     /// The value that is built in.
     pub boot_value: Option<String>,
     /// The file that set it, where the role may see that.
@@ -71,7 +73,8 @@ impl Settings {
     /// The query that [`Settings::from_rows`] understands; the same for 13 to 18. What our own session has changed is
     /// shown as other sessions have it.
     pub const SQL: &'static str = "SELECT name, CASE source WHEN 'session' THEN reset_val ELSE setting END AS setting, \
-        unit, vartype, context, source, boot_val, sourcefile, sourceline, pending_restart FROM pg_catalog.pg_settings";
+        unit, vartype, context, source, enumvals, boot_val, sourcefile, sourceline, pending_restart \
+        FROM pg_catalog.pg_settings";
 
     /// Reads the answer to [`Settings::SQL`].
     ///
@@ -87,6 +90,7 @@ impl Settings {
                 vartype: row.text("vartype")?,
                 context: row.text("context")?,
                 source: row.text("source")?,
+                choices: row.list("enumvals")?,
                 boot_value: row.opt_str("boot_val")?.map(str::to_owned),
                 source_file: row.opt_str("sourcefile")?.map(str::to_owned),
                 source_line: row.opt_i64("sourceline")?,

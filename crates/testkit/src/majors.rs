@@ -1,6 +1,7 @@
 //! Which PostgreSQL majors are here, and what happens to a test whose major is not.
 
 use std::{env, sync::OnceLock, thread};
+use surus_core::version::OLDEST_MAJOR;
 use surus_pg::Programs;
 
 /// All installations on this machine, oldest major first.
@@ -19,12 +20,12 @@ pub(crate) fn preferred() -> Option<&'static Programs> {
     newest_first.clone().find(|programs| programs.bin("pg_basebackup").is_ok()).or(newest_first.next())
 }
 
-/// The majors that are here, oldest first.
+/// The majors that are here and that surus knows, oldest first. An older one is had by its number only.
 ///
 /// # Panics
 /// When `SURUS_PG_REQUIRE` lists a major that is not here, or when there is none at all.
 pub fn majors() -> Vec<u16> {
-    let here: Vec<u16> = installed().iter().map(Programs::major).collect();
+    let here: Vec<u16> = installed().iter().map(Programs::major).filter(|major| *major >= OLDEST_MAJOR).collect();
     for major in required() {
         assert!(here.contains(&major), "SURUS_PG_REQUIRE lists PostgreSQL {major}, which is not here; {FETCH}");
     }

@@ -1,5 +1,6 @@
 //! What the acts of all kinds share: the session they use, what takes them back, and what came of them.
 
+use crate::run::enter;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use surus_pg::{ConnectError, Manners, Session, Target};
@@ -62,7 +63,7 @@ pub(super) struct Place<'a> {
 pub(super) async fn session(target: &Target, database: Option<&str>) -> Result<Session, ConnectError> {
     let manners = Manners { application_name: "surus fix".into(), ..Manners::changing() };
     match database {
-        Some(database) => target.with_database(database).connect(&manners).await,
-        None => target.connect(&manners).await,
+        Some(database) => enter(&target.with_database(database), &manners).await,
+        None => enter(target, &manners).await,
     }
 }

@@ -100,7 +100,11 @@ pub fn propose(major: u16, machine: &Machine, evidence: &Evidence, now: &Setting
         wanted.push(plain("jit", "off", "compiling costs short queries more than it saves"));
     }
     if major >= 15 {
-        wanted.push(plain("wal_compression", "lz4", "full-page images compress well and cheaply (lz4 from 15 on)"));
+        // Not every build has the library.
+        let lz4 =
+            now.get("wal_compression").is_some_and(|setting| setting.choices.iter().any(|choice| choice == "lz4"));
+        let method = if lz4 { "lz4" } else { "on" };
+        wanted.push(plain("wal_compression", method, "full-page images compress well and cheaply"));
     }
     if machine.cores >= 16 {
         let workers = if machine.cores >= 32 { 5 } else { 4 };

@@ -1,12 +1,14 @@
 //! `surus check`: look, judge, record the proofs, report.
 
 use crate::{
-    args::{CheckArgs, CheckVerb, Format, Global},
+    args::{CheckArgs, CheckVerb, DataFormat, Format, Global},
     config::Config,
     failure::Failure,
-    ledger, progress, report,
+    ledger,
+    output::{ReportFile, json, print},
+    progress, report,
 };
-use std::{io::Write, path::Path};
+use std::io::Write;
 use surus_check::{
     catalogue,
     options::Options,
@@ -38,7 +40,7 @@ pub async fn run(global: &Global, args: CheckArgs) -> Result<u8, Failure> {
         }
     }
     // A path that cannot be written is found out before the server is bothered.
-    let html = args.html.as_deref().map(|path| create(path).map(|file| (path, file))).transpose()?;
+    let html = args.html.as_deref().map(ReportFile::open).transpose()?;
     let given = given(&args.targets, &config)?;
     let options = Options {
         only: args.only,
@@ -52,11 +54,8 @@ pub async fn run(global: &Global, args: CheckArgs) -> Result<u8, Failure> {
     if !args.no_ledger {
         record(&mut report, global, &config);
     }
-    if let Some((path, mut file)) = html {
-        let page = html::page(&report);
-        file.write_all(page.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| Failure::output(path, &error))?;
+    if let Some(file) = html {
+        file.write(&html::page(&report))?;
     }
     let text = match args.format {
         Format::Text => report::text(&report, args.all || global.verbose, global.quiet),
@@ -131,26 +130,6 @@ pub fn record(report: &mut Report, global: &Global, config: &Config) {
     }
 }
 
-fn create(path: &Path) -> Result<std::fs::File, Failure> {
-    std::fs::File::create(path).map_err(|error| Failure::output(path, &error))
-}
-
-/// A value as pretty JSON.
-pub fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::bug(format!("JSON: {error}")))?;
-    Ok(text + "\n")
-}
-
-/// Writes to standard output; a closed pipe (`| head`) is no error.
-pub fn print(text: &str) -> Result<(), Failure> {
-    match anstream::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::output(Path::new("standard output"), &error))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// A target that could not be looked at counts more than findings; a bad score counts as a finding.
 fn exit_status(report: &Report, fail_under: Option<u8>) -> u8 {
     if let Some(error) = report.targets.iter().find_map(|target| target.error.as_ref()) {
@@ -161,8 +140,8 @@ fn exit_status(report: &Report, fail_under: Option<u8>) -> u8 {
     if report.targets.iter().any(|target| bad(target) || low(target)) { Exit::Findings as u8 } else { 0 }
 }
 
-fn list(format: Format) -> Result<u8, Failure> {
-    if format == Format::Json {
+fn list(format: DataFormat) -> Result<u8, Failure> {
+    if format == DataFormat::Json {
         let rows: Vec<_> =
             catalogue::CHECKS.iter().map(|check| serde_json::json!({"id": check.id, "title": check.title})).collect();
         print(&json(&rows)?)?;

@@ -1,22 +1,20 @@
 //! `surus config`: is the file valid, and what can stand in it.
 
-use super::check;
 use crate::{
     args::{ConfigVerb, Global},
     config::{Config, REFERENCE},
     failure::Failure,
+    output::print,
 };
 use surus_pg::Target;
 
 /// Runs the command.
 pub fn run(global: &Global, verb: &ConfigVerb) -> Result<u8, Failure> {
-    let ConfigVerb::Check = verb else { return check::print(REFERENCE).map(|()| 0) };
+    let ConfigVerb::Check = verb else { return print(REFERENCE).map(|()| 0) };
     let named = global.config.as_deref();
     let config = Config::load(named)?;
     let Some(path) = Config::path(named) else {
-        check::print(
-            "There is no configuration file; the defaults hold. What can stand in one: surus config explain\n",
-        )?;
+        print("There is no configuration file; the defaults hold. What can stand in one: surus config explain\n")?;
         return Ok(0);
     };
     let mut out = format!("{} is valid.\n", path.display());
@@ -30,6 +28,6 @@ pub fn run(global: &Global, verb: &ConfigVerb) -> Result<u8, Failure> {
         config.check.ignore.len(),
         config.check.thresholds.len()
     ));
-    check::print(&out)?;
+    print(&out)?;
     Ok(0)
 }

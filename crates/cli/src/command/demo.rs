@@ -2,7 +2,7 @@
 
 use super::check;
 use crate::{
-    args::{DemoArgs, DemoFormat, Global},
+    args::{DataFormat, DemoArgs, Global},
     config::Config,
     demo::{
         archive,
@@ -21,6 +21,7 @@ use crate::{
     },
     failure::Failure,
     ledger,
+    output::{json, print},
     paint::Paint,
     report,
 };
@@ -49,7 +50,7 @@ pub async fn run(global: &Global, args: DemoArgs) -> Result<u8, Failure> {
     let stop = Stop::listen()?;
     let programs = usable()?;
     let site = Site::open(args.dir.as_deref())?;
-    let show = Show::new(args.format == DemoFormat::Json, global.quiet);
+    let show = Show::new(args.format == DataFormat::Json, global.quiet);
     let mut stage = Stage {
         global: Global { data_dir: Some(site.join("surus")), ..global.clone() },
         link: Link::of(&site),
@@ -138,7 +139,7 @@ impl Stage {
         self.work(sizes, args.seconds).await?;
         let (report, fixed) = self.look_and_fix(args).await?;
         *reported = true;
-        if args.format == DemoFormat::Json {
+        if args.format == DataFormat::Json {
             self.document(&report, fixed.as_ref())?;
         }
         if args.once {
@@ -149,8 +150,8 @@ impl Stage {
         self.show.text(&format!("\n{}", doors.text()))?;
         self.show.line(&format!("\n{}", Paint::faint(self.end_text(args))))?;
         match args.format {
-            DemoFormat::Json => self.stop.wait().await,
-            DemoFormat::Text => live::watch(async || self.servers.superuser(LAB).await, &self.stop).await,
+            DataFormat::Json => self.stop.wait().await,
+            DataFormat::Text => live::watch(async || self.servers.superuser(LAB).await, &self.stop).await,
         }
         Ok(())
     }
@@ -260,7 +261,7 @@ impl Stage {
         self.show.text(&found.targets.iter().skip(1).map(show::brief).collect::<String>())?;
         self.show.text(&format!("\n{}\n", show::planted(primary)))?;
         let fixed = self.fix(primary, &targets[0].1).await?;
-        if args.format == DemoFormat::Text {
+        if args.format == DataFormat::Text {
             self.show.text(&fixed_text(fixed.as_ref()))?;
         }
         Ok((found, fixed))
@@ -301,7 +302,7 @@ impl Stage {
             fixed,
             report,
         };
-        super::print(&check::json(&document)?)
+        print(&json(&document)?)
     }
 
     /// Stops everything and removes it, or keeps it.

@@ -1,16 +1,18 @@
 //! `surus fix`: the plan, and with `--apply` its execution and a second look.
 
-use super::{check, confirmed};
+use super::confirmed;
 use crate::{
-    args::{FixArgs, Format, Global},
+    args::{DataFormat, FixArgs, Global},
     config::Config,
     failure::Failure,
     ledger,
+    output::{json, print},
     paint::Paint,
     progress,
     report::cost,
     wrap,
 };
+use serde_json::json;
 use std::fmt::Write;
 use surus_check::{
     fix::{self, Applied, FixError, FixPlan, Numbered},
@@ -33,31 +35,53 @@ pub async fn run(global: &Global, args: FixArgs) -> Result<u8, Failure> {
     let config = Config::load(global.config.as_deref())?;
     let target = Target::parse(&args.dsn)?;
     let monitor = progress::monitor(global.quiet);
-    let report = look(&target, &config, Vec::new(), monitor.as_ref()).await?;
+    let report = look(&target, &config, checks_of(args.findings.iter()), monitor.as_ref()).await?;
     let plan = FixPlan::of(&report, &args.findings)?;
-    match args.format {
-        Format::Json => check::print(&check::json(&plan)?)?,
-        Format::Text | Format::Markdown => check::print(&text(&plan, args.apply))?,
-    }
+    let for_people = args.format == DataFormat::Text;
     if !args.apply || plan.steps.is_empty() {
+        print(&if for_people { text(&plan, args.apply) } else { json(&plan)? })?;
         return Ok(0);
     }
     if report.role == Some("standby") {
         return Err(FixError::Standby.into());
     }
-    confirmed(&format!("Take these {} steps on {}?", plan.steps.len(), report.name), args.yes)?;
+    if for_people {
+        print(&text(&plan, true))?;
+    }
+    confirmed(&format!("Take {} on {}?", counted(plan.steps.len(), "step"), report.name), args.yes, args.format)?;
     let applied = carry_out(global, &config, &target, &cluster_name(&report), &plan).await?;
-    let again = look(&target, &config, checks_of(&plan, &applied), monitor.as_ref()).await?;
-    let left = left_over(&plan, &applied, &again);
-    check::print(&second_look(&plan, &applied, &left))?;
-    match applied.stopped {
-        Some(error) => Err(error.into()),
-        None if left.is_empty() => Ok(0),
-        None => Err(Failure::new(code::FIX_STILL_THERE, format!("still there: {}", left.join(", ")))),
+    if for_people {
+        print(&done_text(&applied))?;
+    }
+    let looked = match applied.stopped {
+        Some(_) => Ok(Vec::new()),
+        None => {
+            let again = look(&target, &config, checks_of(plan.keys().iter()), monitor.as_ref()).await;
+            again.map(|again| left_over(&plan, &applied, &again))
+        }
+    };
+    let still_there = looked.as_deref().unwrap_or_default();
+    if !for_people {
+        print(&json(&json!({
+            "steps": plan.steps, "manual": plan.manual, "done": applied.done, "stopped": stopped(&applied),
+            "still_there": still_there,
+        }))?)?;
+    } else if looked.is_ok() && applied.stopped.is_none() {
+        print(&second_look(&plan, &applied, still_there))?;
+    }
+    if let Some(error) = applied.stopped {
+        return Err(error.into());
+    }
+    match looked {
+        Ok(left) if left.is_empty() => Ok(0),
+        Ok(left) => Err(Failure::new(code::FIX_STILL_THERE, format!("still there: {}", left.join(", ")))),
+        Err(failure) => {
+            Err(Failure::new(failure.code, format!("all was done, but not looked at again: {}", failure.message)))
+        }
     }
 }
 
-/// Takes the plan's steps, recording each, and shows them.
+/// Takes the plan's steps and records each.
 pub async fn carry_out(
     global: &Global,
     config: &Config,
@@ -67,11 +91,15 @@ pub async fn carry_out(
 ) -> Result<Applied, Failure> {
     let store = ledger::open(global, config)?;
     let reference = target.reference();
-    let patience = fix::Patience::default();
-    let scene = fix::Scene { target, cluster, reference: &reference, store: &store, patience };
-    let applied = fix::apply(scene, plan, progress::monitor(global.quiet).as_ref()).await;
-    check::print(&done_text(&applied))?;
-    Ok(applied)
+    let scene =
+        fix::Scene { target, cluster, reference: &reference, store: &store, patience: fix::Patience::default() };
+    Ok(fix::apply(scene, plan, progress::monitor(global.quiet).as_ref()).await)
+}
+
+/// What stopped it, as JSON; null when nothing did.
+pub fn stopped(applied: &Applied) -> serde_json::Value {
+    let one = |error: &FixError| json!({ "code": error.code().id, "message": error.to_string() });
+    applied.stopped.as_ref().map_or(serde_json::Value::Null, one)
 }
 
 /// Checks one target; an unreachable one is an error here.
@@ -100,7 +128,7 @@ pub fn text(plan: &FixPlan, applying: bool) -> String {
     if plan.steps.is_empty() {
         out.push_str("There is nothing that surus can fix by itself.\n");
     } else {
-        let _ = writeln!(out, "{}", Paint::strong(format!("Plan: {} steps", plan.steps.len())));
+        let _ = writeln!(out, "{}", Paint::strong(format!("Plan: {}", counted(plan.steps.len(), "step"))));
         for numbered in &plan.steps {
             step_text(&mut out, numbered);
         }
@@ -125,9 +153,14 @@ pub fn text(plan: &FixPlan, applying: bool) -> String {
     out
 }
 
+/// `1 step`, `2 steps`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn step_text(out: &mut String, numbered: &Numbered) {
     let step = &numbered.step;
-    let place = numbered.database.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
+    let place = numbered.database.as_ref().map(|name| format!("  in database {name}")).unwrap_or_default();
     let _ = writeln!(out, "\n{:>3}. {}{}", numbered.number, step.effect, Paint::faint(place));
     let _ = writeln!(out, "     {}", Paint::code(fix::description(numbered)));
     let cost = match cost(step.lock, step.interrupts) {
@@ -144,47 +177,46 @@ fn step_text(out: &mut String, numbered: &Numbered) {
     let _ = writeln!(out, "     {}", Paint::faint(format!("for {}", numbered.key)));
 }
 
-fn done_text(applied: &Applied) -> String {
+/// The steps that were taken, each with what the server warned of.
+pub fn done_text(applied: &Applied) -> String {
     let mut out = String::from("\n");
     for done in &applied.done {
         let after = if done.after_restart { "  (takes effect after a restart)" } else { "" };
         let undo = if done.can_be_undone { format!("  surus undo {}", done.ledger) } else { String::new() };
         let _ = writeln!(out, "  {} {}{after}{}", Paint::good("✓"), done.title, Paint::faint(undo));
+        for warning in &done.warnings {
+            let _ = writeln!(out, "    {} {warning}", Paint::crit("the server warned:"));
+        }
     }
     out
 }
 
-/// The checks whose findings were worked on, for the second look.
-fn checks_of(plan: &FixPlan, applied: &Applied) -> Vec<String> {
-    let taken = plan.steps.iter().filter(|step| applied.done.iter().any(|done| done.number == step.number));
-    let mut ids: Vec<String> = taken.map(|step| step.key.split(':').next().unwrap_or_default().to_owned()).collect();
+/// The checks (or groups) that findings of these keys, checks or groups come from.
+fn checks_of<T: AsRef<str>>(findings: impl Iterator<Item = T>) -> Vec<String> {
+    let mut ids: Vec<String> =
+        findings.map(|key| key.as_ref().split(':').next().unwrap_or_default().to_owned()).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
 }
 
-/// Findings that all their steps did not make go away, those waiting for a restart or for a person aside.
+/// Findings that all their steps did not make go away, those that wait for a restart or for a person aside.
 fn left_over(plan: &FixPlan, applied: &Applied, again: &TargetReport) -> Vec<String> {
+    let waits = |step: &Numbered| applied.done.iter().any(|done| done.number == step.number && done.after_restart);
     let settled = |key: &str| {
-        let mut steps = plan.steps.iter().filter(|step| step.key == key);
-        let all_taken = steps.clone().all(|step| applied.done.iter().any(|done| done.number == step.number));
-        let waits = steps.any(|step| applied.done.iter().any(|done| done.number == step.number && done.after_restart));
-        all_taken && !waits && !plan.manual.iter().any(|step| step.key == key)
+        !plan.steps.iter().any(|step| step.key == key && waits(step)) && !plan.manual.iter().any(|step| step.key == key)
     };
     let keys = plan.keys().into_iter().filter(|key| settled(key));
     keys.filter(|key| again.findings.iter().any(|finding| finding.key == **key)).map(str::to_owned).collect()
 }
 
 fn second_look(plan: &FixPlan, applied: &Applied, left: &[String]) -> String {
-    let restart = applied.done.iter().filter(|done| done.after_restart).count();
-    let gone = plan.keys().len().saturating_sub(left.len());
-    let mut out = String::new();
-    if applied.stopped.is_none() {
-        let _ =
-            writeln!(out, "\nLooked again: {gone} of {} findings are gone or wait for a restart.", plan.keys().len());
-    }
+    let (all, restart) = (plan.keys().len(), applied.done.iter().filter(|done| done.after_restart).count());
+    let gone = all.saturating_sub(left.len());
+    let mut out = format!("\nLooked again: {gone} of {all} findings are gone, or wait for a restart or for you.\n");
     if restart > 0 {
-        let _ = writeln!(out, "{restart} changes take effect when you restart the server; surus does not restart it.");
+        let changes = counted(restart, "change");
+        let _ = writeln!(out, "When you restart the server: {changes} that wait for it. surus does not restart it.");
     }
     out
 }

@@ -1,11 +1,11 @@
 //! `surus proof`: reading, verifying and exporting the ledger.
 
-use super::check;
 use crate::{
-    args::{Format, Global, ProofVerb},
+    args::{DataFormat, Global, ProofVerb},
     config::Config,
     failure::Failure,
     ledger,
+    output::{Pipe, json, print},
     paint::Paint,
     wrap,
 };
@@ -16,8 +16,9 @@ use surus_store::{ChainReport, Entry, Filter, Store};
 /// Runs the command.
 pub fn run(global: &Global, verb: &ProofVerb) -> Result<u8, Failure> {
     if let ProofVerb::Verify { file: Some(file) } = verb {
-        let input = File::open(file)
-            .map_err(|error| Failure::new(code::CONFIG_READ, format!("{}: {error}", file.display())))?;
+        let input = File::open(file).map_err(|error| {
+            Failure::new(code::INPUT_READ, format!("nothing was verified: {}: {error}", file.display()))
+        })?;
         return verdict(&surus_store::verify_export(BufReader::new(input))?);
     }
     let config = Config::load(global.config.as_deref())?;
@@ -27,17 +28,17 @@ pub fn run(global: &Global, verb: &ProofVerb) -> Result<u8, Failure> {
         ProofVerb::Show { number, format } => show(&store.entry(*number)?, *format),
         ProofVerb::Verify { .. } => verdict(&store.verify_chain()?),
         ProofVerb::Export { file: None } => {
-            store.export(std::io::stdout().lock())?;
+            store.export(Pipe(std::io::stdout().lock()))?;
             Ok(0)
         }
         ProofVerb::Export { file: Some(file) } => export(&store, file),
     }
 }
 
-fn list(store: &Store, kind: Option<String>, last: Option<u32>, format: Format) -> Result<u8, Failure> {
+fn list(store: &Store, kind: Option<String>, last: Option<u32>, format: DataFormat) -> Result<u8, Failure> {
     let entries = store.entries(&Filter { kind, limit: last, ..Filter::default() })?;
-    if format == Format::Json {
-        check::print(&check::json(&entries.iter().map(as_json).collect::<Vec<_>>())?)?;
+    if format == DataFormat::Json {
+        print(&json(&entries.iter().map(as_json).collect::<Vec<_>>())?)?;
         return Ok(0);
     }
     let now = clock::now();
@@ -60,7 +61,7 @@ fn list(store: &Store, kind: Option<String>, last: Option<u32>, format: Format) 
     if entries.is_empty() {
         out.push_str("The ledger is empty; `surus check` writes what it proves into it.\n");
     }
-    check::print(&out)?;
+    print(&out)?;
     Ok(0)
 }
 
@@ -70,9 +71,9 @@ fn as_json(entry: &Entry) -> serde_json::Value {
     })
 }
 
-fn show(entry: &Entry, format: Format) -> Result<u8, Failure> {
-    if format == Format::Json {
-        check::print(&check::json(&as_json(entry))?)?;
+fn show(entry: &Entry, format: DataFormat) -> Result<u8, Failure> {
+    if format == DataFormat::Json {
+        print(&json(&as_json(entry))?)?;
         return Ok(0);
     }
     let proof = &entry.proof;
@@ -100,14 +101,14 @@ fn show(entry: &Entry, format: Format) -> Result<u8, Failure> {
     row("surus", &proof.surus_version);
     row("previous", &entry.previous_hash);
     row("hash", &entry.hash);
-    check::print(&out)?;
+    print(&out)?;
     Ok(0)
 }
 
 fn verdict(report: &ChainReport) -> Result<u8, Failure> {
     match &report.first_bad {
         None => {
-            check::print(&format!(
+            print(&format!(
                 "{} {} entries, head {}\n",
                 Paint::good("The chain is intact:"),
                 report.entries,
@@ -123,10 +124,6 @@ fn export(store: &Store, file: &Path) -> Result<u8, Failure> {
     let output = File::create(file).map_err(|error| Failure::output(file, &error))?;
     let count = store.export(&output)?;
     output.sync_all().map_err(|error| Failure::output(file, &error))?;
-    check::print(&format!(
-        "{count} entries written to {}; verify: surus proof verify {}\n",
-        file.display(),
-        file.display()
-    ))?;
+    print(&format!("{count} entries written to {}; verify: surus proof verify {}\n", file.display(), file.display()))?;
     Ok(0)
 }

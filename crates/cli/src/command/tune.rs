@@ -1,48 +1,65 @@
 //! `surus tune`: settings for this machine and this work, as a plan like any other.
 
-use super::{check, confirmed, fix};
+use super::{confirmed, fix};
 use crate::{
-    args::{Format, Global, ProfileArg, StorageArg, TuneArgs},
+    args::{DataFormat, Global, ProfileArg, StorageArg, TuneArgs},
     config::Config,
     failure::Failure,
+    output::{json, print},
 };
 use serde_json::json;
-use surus_check::tune::{self, Evidence, Machine, Profile, Storage, Tuned};
-use surus_core::{code, size::Bytes};
+use surus_check::{
+    fix::FixError,
+    run::enter,
+    tune::{self, Evidence, Machine, Profile, Storage, Tuned},
+};
+use surus_core::{
+    code::{self, Code},
+    size::Bytes,
+};
 use surus_pg::{Facts, Manners, Target, host};
 
 /// Runs the command.
 pub async fn run(global: &Global, args: TuneArgs) -> Result<u8, Failure> {
     let config = Config::load(global.config.as_deref())?;
     let target = Target::parse(&args.dsn)?;
-    let session = target.connect(&Manners { application_name: "surus tune".into(), ..Manners::looking() }).await?;
-    let facts = Facts::gather(&session)
-        .await
-        .map_err(|error| Failure::new(code::QUERY_FAILED, format!("nothing was computed: {error}")))?;
-    let evidence =
-        Evidence::gather(&session, &facts).await.map_err(|error| Failure::new(error.code(), error.to_string()))?;
+    let session = enter(&target, &Manners { application_name: "surus tune".into(), ..Manners::looking() }).await?;
+    let facts = Facts::gather(&session).await.map_err(|error| not_computed(error.code(), &error))?;
+    let evidence = Evidence::gather(&session, &facts).await.map_err(|error| not_computed(error.code(), &error))?;
     session.close().await;
     let machine = machine(&args, &facts, &evidence)?;
     let tuned = tune::plan(&facts, &machine, &evidence);
-    match args.format {
-        Format::Json => check::print(&check::json(&json!({
-            "machine": machine, "evidence": evidence, "settings": tuned.wanted, "plan": tuned.plan, "pool": tuned.pool,
-        }))?)?,
-        Format::Text | Format::Markdown => check::print(&text(&tuned, &machine, args.apply))?,
-    }
+    let document = json!({
+        "machine": machine, "evidence": evidence, "settings": tuned.wanted, "plan": tuned.plan, "pool": tuned.pool,
+    });
+    let for_people = args.format == DataFormat::Text;
     if !args.apply || tuned.plan.steps.is_empty() {
+        print(&if for_people { text(&tuned, &machine, args.apply) } else { json(&document)? })?;
         return Ok(0);
     }
     if facts.in_recovery {
-        return Err(surus_check::fix::FixError::Standby.into());
+        return Err(FixError::Standby.into());
     }
-    confirmed(&format!("Change these {} settings on {}?", tuned.plan.steps.len(), target.label()), args.yes)?;
+    if for_people {
+        print(&text(&tuned, &machine, true))?;
+    }
+    let question = format!("Change {} on {}?", fix::counted(tuned.plan.steps.len(), "setting"), target.label());
+    confirmed(&question, args.yes, args.format)?;
     let cluster = facts.system_identifier.clone().unwrap_or_else(|| target.label());
     let applied = fix::carry_out(global, &config, &target, &cluster, &tuned.plan).await?;
-    match applied.stopped {
-        Some(error) => Err(error.into()),
-        None => Ok(0),
+    if for_people {
+        print(&fix::done_text(&applied))?;
+    } else {
+        let mut document = document;
+        document["done"] = json!(applied.done);
+        document["stopped"] = fix::stopped(&applied);
+        print(&json(&document)?)?;
     }
+    applied.stopped.map_or(Ok(0), |error| Err(error.into()))
+}
+
+fn not_computed(code: Code, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(code, format!("nothing was computed: {error}"))
 }
 
 /// The machine: what was said, else what this host shows when it is the server's.
@@ -78,20 +95,16 @@ fn machine(args: &TuneArgs, facts: &Facts, evidence: &Evidence) -> Result<Machin
 
 fn text(tuned: &Tuned, machine: &Machine, applying: bool) -> String {
     let data = machine.data_bytes.map(|bytes| format!(", {} of data", Bytes(bytes))).unwrap_or_default();
+    let word = |named: &dyn std::fmt::Debug| format!("{named:?}").to_lowercase();
     let head = format!(
-        "For {} of memory, {} cores, {:?} storage, {:?} work, {} connections{data}.\n\n",
+        "For {} of memory, {}, {} storage, {} work, {}{data}.",
         Bytes(machine.memory_bytes),
-        machine.cores,
-        machine.storage,
-        machine.profile,
-        machine.connections
+        fix::counted(machine.cores as usize, "core"),
+        word(&machine.storage),
+        word(&machine.profile),
+        fix::counted(machine.connections as usize, "connection"),
     );
-    let rest = tuned.wanted.len() - tuned.plan.steps.len();
-    let fine = format!("{rest} other settings are as they should be.\n\n");
-    format!(
-        "{}{}\n{fine}{}\n",
-        head.to_lowercase().replacen("for", "For", 1),
-        fix::text(&tuned.plan, applying),
-        tuned.pool.text()
-    )
+    let fine = fix::counted(tuned.wanted.len() - tuned.plan.steps.len(), "other proposal");
+    let plan = fix::text(&tuned.plan, applying);
+    format!("{head}\n\n{plan}\nIn force already: {fine}.\n\n{}\n", tuned.pool.text())
 }

@@ -1,11 +1,12 @@
 //! `surus undo`: takes a recorded change back.
 
-use super::{check, confirmed};
+use super::confirmed;
 use crate::{
-    args::{Global, UndoArgs},
+    args::{DataFormat, Global, UndoArgs},
     config::Config,
     failure::Failure,
     ledger,
+    output::print,
     paint::Paint,
 };
 use surus_check::fix;
@@ -19,7 +20,7 @@ pub async fn run(global: &Global, args: UndoArgs) -> Result<u8, Failure> {
     let dsn = args.dsn.as_deref().unwrap_or(&undoable.server);
     let target = Target::parse(dsn)?;
     let change = &undoable.entry.proof;
-    check::print(&format!(
+    print(&format!(
         "{} entry {} of {}, on {}:\n  {}\nis taken back by\n  {}\n",
         Paint::strong("Change"),
         undoable.entry.number,
@@ -28,9 +29,9 @@ pub async fn run(global: &Global, args: UndoArgs) -> Result<u8, Failure> {
         Paint::code(&change.subject),
         Paint::code(undoable.plan()),
     ))?;
-    confirmed("Take it back?", args.yes)?;
+    confirmed("Take it back?", args.yes, DataFormat::Text)?;
     let back = fix::take_back(&undoable, &target, &store).await?;
     let after = if back.after_restart { "; it takes effect after a restart" } else { "" };
-    check::print(&format!("  {} taken back{after}\n", Paint::good("✓")))?;
+    print(&format!("  {} taken back{after}\n", Paint::good("✓")))?;
     Ok(0)
 }

@@ -102,7 +102,7 @@ pub async fn watch(connect: impl AsyncFn() -> Result<Session, Failure>, stop: &S
             (Some(bar), Some(text)) => bar.set_message(wrap::shortened(&text, wrap::width() - 2)),
             (None, Some(text)) => {
                 // Whoever closed the output is not interested any more; the servers go on.
-                let _ = crate::command::print(&format!("{}\n", Paint::faint(text)));
+                let _ = crate::output::print(&format!("{}\n", Paint::faint(text)));
             }
             (_, None) => {}
         }

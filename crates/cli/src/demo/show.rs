@@ -1,7 +1,7 @@
 //! What the user sees: one line for each step done, a spinner while it runs, nothing when JSON is wanted.
 
 use super::planted::{PLANTED, Planted, Remedy};
-use crate::{command::print, failure::Failure, paint::Paint, progress};
+use crate::{failure::Failure, output::print, paint::Paint, progress};
 use std::fmt::Write;
 use surus_check::report::TargetReport;
 use surus_core::{clock::Stopwatch, finding::Severity, monitor::Monitor};
