@@ -52,6 +52,11 @@ pub fn cluster_name(report: &TargetReport) -> String {
 pub fn assess(report: &TargetReport, proofs: &[(i64, Proof)]) -> Readiness {
     let Some(standing) = &report.standing else { return unknown("the target could not be reached") };
     let state_of = |item: &Item| {
+        // The best password is of no use where none is asked for.
+        if let (1, Said::Bad(title)) = (item.id, said(report, "sec.hba_trust")) {
+            let (state, why) = (State::Missing, title.to_owned());
+            return ItemState { id: item.id, title: item.title, state, why, proofs: Vec::new() };
+        }
         let speaking: Vec<_> = proofs.iter().filter(|(_, proof)| proof.items.contains(&item.id)).collect();
         match speaking.last() {
             Some((_, proof)) => ItemState {
@@ -239,6 +244,13 @@ mod tests {
         let readiness = assess(&report(standing, vec![found("sec.md5")]), &[]);
         assert_eq!((state(&readiness, 1), state(&readiness, 2)), (State::Missing, State::Missing));
         assert_eq!((state(&readiness, 4), state(&readiness, 10)), (State::Unknown, State::Unknown));
+    }
+
+    #[test]
+    fn no_password_counts_where_trust_lets_everybody_in() {
+        let standing = Standing { scram: Some(true), ..Standing::default() };
+        let readiness = assess(&report(standing, vec![found("sec.hba_trust")]), &[]);
+        assert_eq!(state(&readiness, 1), State::Missing);
     }
 
     #[test]

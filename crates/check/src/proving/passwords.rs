@@ -142,7 +142,8 @@ fn candidates(role: &str) -> Vec<String> {
 
 /// The proof of a complete search, passed when nothing was guessed and every verifier is SCRAM.
 pub(crate) fn proof(accounts: &[Account], guessed: &Guessed, cluster: &str, subject: &str) -> Option<Proof> {
-    if !guessed.complete || !guessed.unreadable.is_empty() {
+    // Without any password there was nothing to try, and nothing is proven.
+    if accounts.is_empty() || !guessed.complete || !guessed.unreadable.is_empty() {
         return None;
     }
     let mut experiment = Experiment::begin("passwords", 1);
