@@ -207,7 +207,7 @@ impl Work<'_> {
     }
 
     /// The databases to look into: is the session's own among them, and which others. Those that cannot be entered
-    /// are reported as unknown.
+    /// or do not exist are reported as unknown.
     fn databases(&self) -> (bool, Vec<String>) {
         let wanted =
             |name: &str| self.options.databases.is_empty() || self.options.databases.iter().any(|one| one == name);
@@ -224,13 +224,25 @@ impl Work<'_> {
                     Reason::Privilege(format!("the role {} has no CONNECT privilege", self.facts.role.name))
                 }
             };
-            let selected =
-                catalogue::CHECKS.iter().filter(|check| check.scope == Scope::Database && self.options.selects(check));
-            for check in selected.filter(|check| self.elsewhere(check).is_none()) {
+            for check in self.database_checks() {
                 self.add(check, Some(&database.name), Ok(Verdict::unknown(why.clone())));
             }
         }
+        for name in
+            self.options.databases.iter().filter(|name| !self.facts.databases.iter().any(|db| db.name == **name))
+        {
+            let why = Reason::Unreachable("the server has no database of this name".into());
+            for check in self.database_checks() {
+                self.add(check, Some(name), Ok(Verdict::unknown(why.clone())));
+            }
+        }
         (wanted(&self.facts.database), others)
+    }
+
+    /// The selected checks that look into databases and mean something here.
+    fn database_checks(&self) -> impl Iterator<Item = &'static Check> {
+        let of_databases = catalogue::CHECKS.iter().copied().filter(|check| check.scope == Scope::Database);
+        of_databases.filter(|check| self.options.selects(check) && self.elsewhere(check).is_none())
     }
 
     /// Why the check means nothing on this side of replication.

@@ -5,6 +5,12 @@ use surus_check::fix::FixError;
 use surus_core::plan::{Lock, Step};
 use surus_pg::AskError;
 
+on_one_server! { connections_that_break:
+    a_transaction_that_lost_its_connection_did_not_happen,
+    a_build_that_lost_its_connection_is_swept_over_a_new_one,
+    a_setting_whose_connection_was_lost_can_be_taken_back,
+}
+
 /// Ends the backend that runs a statement like this one as soon as it does.
 fn terminate(site: &Site, like: &str) -> tokio::task::JoinHandle<Result<(), AskError>> {
     let killer = site.session();
@@ -19,11 +25,9 @@ fn terminate(site: &Site, like: &str) -> tokio::task::JoinHandle<Result<(), AskE
     })
 }
 
-#[test]
-fn a_transaction_that_lost_its_connection_did_not_happen() {
-    let site = Site::new();
+fn a_transaction_that_lost_its_connection_did_not_happen(site: &Site) {
     site.server.sql("CREATE TABLE t(a int)");
-    let killed = terminate(&site, "ALTER TABLE%");
+    let killed = terminate(site, "ALTER TABLE%");
     let applied = site.apply([
         Step::setting("work_mem", "8MB", ""),
         Step::sql("ALTER TABLE public.t ADD b int; SELECT pg_sleep(20)", Lock::AccessExclusive, "")
@@ -42,14 +46,12 @@ fn a_transaction_that_lost_its_connection_did_not_happen() {
     says(&site.undo(Some(failed)).unwrap_err(), &["failed and left nothing to take back"]);
 }
 
-#[test]
-fn a_build_that_lost_its_connection_is_swept_over_a_new_one() {
-    let site = Site::new();
+fn a_build_that_lost_its_connection_is_swept_over_a_new_one(site: &Site) {
     site.server.sql(
         "CREATE TABLE t(a int); CREATE FUNCTION slow(int) RETURNS int LANGUAGE sql IMMUTABLE AS \
                      'SELECT $1 FROM pg_catalog.pg_sleep(0.2)'; INSERT INTO t SELECT generate_series(1, 100)",
     );
-    let killed = terminate(&site, "CREATE INDEX%");
+    let killed = terminate(site, "CREATE INDEX%");
     let error = site.stops([Step::sql_alone(
         "CREATE INDEX CONCURRENTLY t_a ON public.t (public.slow(a))",
         Lock::ShareUpdateExclusive,
@@ -68,11 +70,9 @@ fn a_build_that_lost_its_connection_is_swept_over_a_new_one() {
     site.undo(Some(2)).unwrap();
 }
 
-#[test]
-fn a_setting_whose_connection_was_lost_can_be_taken_back() {
-    let site = Site::new();
+fn a_setting_whose_connection_was_lost_can_be_taken_back(site: &Site) {
     // The reload is where the connection is found to be broken: the entry is written by then.
-    let killed = terminate(&site, "SELECT pg_catalog.pg_reload_conf()%");
+    let killed = terminate(site, "SELECT pg_catalog.pg_reload_conf()%");
     let mut last = None;
     for value in 1..200 {
         let applied = site.apply([Step::setting("work_mem", format!("{value}MB"), "")]);

@@ -1,5 +1,22 @@
 //! Fixing on real servers: what a step does, what takes it back, and what it does when the server is not as expected.
 
+/// A test of several parts on one server, which is cleaned and gets a new ledger after each: a server takes longer than
+/// most parts.
+macro_rules! on_one_server {
+    ($name:ident: $($part:ident,)*) => {
+        #[test]
+        fn $name() {
+            let mut site = $crate::Site::new();
+            $(
+                // Shown only when the test fails: says in which part.
+                eprintln!(stringify!($part));
+                $part(&site);
+                site.begin_again();
+            )*
+        }
+    };
+}
+
 mod hba;
 mod interrupted;
 mod settings;
@@ -31,7 +48,7 @@ struct Site {
     target: Target,
     store: Store,
     runtime: Runtime,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// The newest major that is here and 15, as Debian has it.
@@ -65,8 +82,19 @@ impl Site {
             store: Store::open(&surus_store::path_in(dir.path())).unwrap(),
             runtime: runtime(),
             server,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Nothing of what was done is left on the server or in the ledger.
+    fn begin_again(&mut self) {
+        self.server.sql("ALTER SYSTEM RESET ALL");
+        self.server.sql(
+            "SELECT pg_reload_conf(); DROP SCHEMA IF EXISTS \"Odd one\" CASCADE; DROP SCHEMA public CASCADE; \
+             CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO PUBLIC; DROP ROLE IF EXISTS app",
+        );
+        self.dir = tempfile::tempdir().unwrap();
+        self.store = Store::open(&surus_store::path_in(self.dir.path())).unwrap();
     }
 
     fn cluster(&self) -> String {

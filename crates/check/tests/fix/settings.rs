@@ -1,9 +1,25 @@
 //! Settings: set and removed, in force or waiting for a restart, and taken back to what was there before.
 
 use crate::{Site, plan, says};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 use surus_check::fix::{Done, FixError, description};
-use surus_core::plan::{Interruption, Step};
+use surus_core::{
+    clock::Deadline,
+    plan::{Interruption, Step},
+};
+use surus_pg::Manners;
 use surus_testkit::{Server, each_major};
+
+on_one_server! { surprises_and_refusals:
+    what_overrides_the_configuration_is_a_surprise_and_nothing_changes,
+    a_value_that_the_server_refuses_changes_nothing,
+    what_somebody_else_changed_since_is_not_taken_back,
+    an_announced_restart_stays_announced,
+    an_empty_list_that_could_not_be_put_back_is_left_alone,
+}
 
 fn set(name: &str, value: &str) -> Step {
     Step::setting(name, value, "")
@@ -142,17 +158,13 @@ fn lists_are_those_that_postgresql_takes_for_lists(site: &Site) {
     }
 }
 
-#[test]
-fn an_announced_restart_stays_announced() {
-    let site = Site::new();
+fn an_announced_restart_stays_announced(site: &Site) {
     // A plan may say so although the server would take the value at once.
     let step = set("max_worker_processes", "8").interrupts(Interruption::Restart);
     assert!(site.apply([step]).done[0].after_restart);
 }
 
-#[test]
-fn what_overrides_the_configuration_is_a_surprise_and_nothing_changes() {
-    let site = Site::new();
+fn what_overrides_the_configuration_is_a_surprise_and_nothing_changes(site: &Site) {
     let overrides = [
         (
             "ALTER DATABASE postgres SET work_mem = '7MB'",
@@ -179,8 +191,27 @@ fn what_overrides_the_configuration_is_a_surprise_and_nothing_changes() {
 }
 
 #[test]
-fn a_value_that_the_server_refuses_changes_nothing() {
-    let site = Site::new();
+fn what_the_command_line_decides_is_a_surprise_and_nothing_changes() {
+    let mut site = Site::new();
+    let entry = |site: &Site| (site.entry("work_mem"), site.entry("max_worker_processes"));
+    site.server.local_mut().stop(surus_pg::server::Mode::Fast).unwrap();
+    let mut postgres = site.server.local().program("postgres").unwrap();
+    postgres.arg("-D").arg(site.server.data_dir()).args(["-c", "work_mem=7MB", "-c", "max_worker_processes=7"]);
+    let mut postgres = postgres.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Deadline::after(crate::SOON);
+    while site.runtime.block_on(site.target.connect(&Manners::looking())).is_err() {
+        assert!(!deadline.passed(), "the server does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for step in [set("work_mem", "9MB"), reset("work_mem"), set("max_worker_processes", "9")] {
+        says(&site.stops([step]), &["is decided by the command line", "would have no effect"]);
+    }
+    assert_eq!((entry(&site), site.story()), ((None, None), Vec::new()));
+    let stopped = Command::new("kill").args(["-QUIT", &postgres.id().to_string()]).status().unwrap();
+    assert!(stopped.success() && postgres.wait().is_ok());
+}
+
+fn a_value_that_the_server_refuses_changes_nothing(site: &Site) {
     site.server.expect_log("invalid value for parameter");
     site.server.sql("ALTER SYSTEM SET work_mem = '5MB'");
     let error = site.stops([set("work_mem", "much"), set("maintenance_work_mem", "33MB")]);
@@ -209,9 +240,7 @@ fn a_broken_configuration_file_is_seen_before_anything_is_written() {
     assert_eq!(site.show("work_mem"), "9MB");
 }
 
-#[test]
-fn an_empty_list_that_could_not_be_put_back_is_left_alone() {
-    let site = Site::new();
+fn an_empty_list_that_could_not_be_put_back_is_left_alone(site: &Site) {
     let auto = site.server.data_dir().join("postgresql.auto.conf");
     std::fs::write(&auto, "shared_preload_libraries = ''\n").unwrap();
     let error = site.stops([set("shared_preload_libraries", "auto_explain")]);
@@ -219,9 +248,7 @@ fn an_empty_list_that_could_not_be_put_back_is_left_alone() {
     assert_eq!(site.entry("shared_preload_libraries").as_deref(), Some(""));
 }
 
-#[test]
-fn what_somebody_else_changed_since_is_not_taken_back() {
-    let site = Site::new();
+fn what_somebody_else_changed_since_is_not_taken_back(site: &Site) {
     let number = site.done([set("work_mem", "8MB")]);
     site.server.sql("ALTER SYSTEM SET work_mem = '64MB'");
     let error = site.undo(Some(number)).unwrap_err();

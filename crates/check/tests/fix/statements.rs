@@ -6,6 +6,19 @@ use surus_check::fix::FixError;
 use surus_core::plan::{Lock, Step};
 use surus_pg::AskErrorKind;
 
+on_one_server! { everything_on_one_server:
+    a_lock_that_is_released_in_time_is_waited_for,
+    a_lock_that_stays_ends_the_plan_and_changes_nothing,
+    a_failed_concurrent_build_leaves_nothing,
+    an_invalid_index_of_somebody_else_is_not_swept,
+    a_dropped_index_is_built_again_exactly,
+    vacuum_and_analyze_run_alone_and_have_no_way_back,
+    roles_and_privileges_go_and_come_back,
+    what_the_server_only_warns_of_is_not_called_done,
+    other_errors_are_not_tried_again,
+    a_concurrent_build_that_waits_too_long_or_is_cancelled_leaves_nothing,
+}
+
 fn sql(text: &str) -> Step {
     Step::sql(text, Lock::AccessExclusive, "")
 }
@@ -16,9 +29,7 @@ fn alone(text: &str) -> Step {
 
 const INVALID: &str = "SELECT count(*) AS v FROM pg_index WHERE NOT indisvalid";
 
-#[test]
-fn a_lock_that_is_released_in_time_is_waited_for() {
-    let site = Site::new();
+fn a_lock_that_is_released_in_time_is_waited_for(site: &Site) {
     site.server.expect_log("lock timeout");
     site.server.sql("CREATE TABLE t(a int)");
     let other = site.session();
@@ -36,9 +47,7 @@ fn a_lock_that_is_released_in_time_is_waited_for() {
     assert!(site.server.try_query_in("postgres", "SELECT b FROM t").is_err());
 }
 
-#[test]
-fn a_lock_that_stays_ends_the_plan_and_changes_nothing() {
-    let site = Site::new();
+fn a_lock_that_stays_ends_the_plan_and_changes_nothing(site: &Site) {
     site.server.expect_log("lock timeout");
     site.server.sql("CREATE TABLE t(a int); CREATE TABLE u(a int)");
     let other = site.session();
@@ -58,9 +67,7 @@ fn a_lock_that_stays_ends_the_plan_and_changes_nothing() {
     assert_eq!(site.last_entry().proof.steps.len(), 1);
 }
 
-#[test]
-fn a_failed_concurrent_build_leaves_nothing() {
-    let site = Site::new();
+fn a_failed_concurrent_build_leaves_nothing(site: &Site) {
     site.server.expect_log("could not create unique index");
     site.server.sql("CREATE SCHEMA \"Odd one\"; CREATE TABLE \"Odd one\".\"T\"(a int); INSERT INTO \"Odd one\".\"T\" VALUES (1), (1)");
     let error = site.stops([alone("CREATE UNIQUE INDEX CONCURRENTLY \"I\" ON \"Odd one\".\"T\" (a)")]);
@@ -78,9 +85,7 @@ fn a_failed_concurrent_build_leaves_nothing() {
     assert_eq!(site.server.value(INVALID), "1", "the invalid index that was there stays");
 }
 
-#[test]
-fn an_invalid_index_of_somebody_else_is_not_swept() {
-    let site = Site::new();
+fn an_invalid_index_of_somebody_else_is_not_swept(site: &Site) {
     site.server.expect_log("could not create unique index");
     site.server.expect_log("already exists");
     site.server.sql("CREATE TABLE t(a int); INSERT INTO t VALUES (1), (1)");
@@ -91,9 +96,7 @@ fn an_invalid_index_of_somebody_else_is_not_swept() {
     assert_eq!(site.server.value(INVALID), "1");
 }
 
-#[test]
-fn a_concurrent_build_that_waits_too_long_or_is_cancelled_leaves_nothing() {
-    let site = Site::new();
+fn a_concurrent_build_that_waits_too_long_or_is_cancelled_leaves_nothing(site: &Site) {
     site.server.expect_log("lock timeout");
     site.server.expect_log("canceling statement due to user request");
     site.server.sql("CREATE TABLE t(a int); INSERT INTO t VALUES (1)");
@@ -123,9 +126,7 @@ fn a_concurrent_build_that_waits_too_long_or_is_cancelled_leaves_nothing() {
     site.run_in(&other, "COMMIT");
 }
 
-#[test]
-fn a_dropped_index_is_built_again_exactly() {
-    let site = Site::new();
+fn a_dropped_index_is_built_again_exactly(site: &Site) {
     site.server.sql("CREATE TABLE t(a int, b text, c int)");
     let definition = "CREATE UNIQUE INDEX \"Keys\" ON public.t USING btree (a DESC NULLS LAST, lower(b)) \
                           INCLUDE (c) WITH (fillfactor='70') WHERE (c > 0)";
@@ -141,9 +142,7 @@ fn a_dropped_index_is_built_again_exactly() {
     assert_eq!(site.server.value(INVALID), "0");
 }
 
-#[test]
-fn vacuum_and_analyze_run_alone_and_have_no_way_back() {
-    let site = Site::new();
+fn vacuum_and_analyze_run_alone_and_have_no_way_back(site: &Site) {
     site.server.sql("CREATE TABLE t(a int); INSERT INTO t SELECT generate_series(1, 100); DELETE FROM t");
     let steps = ["VACUUM (FREEZE) public.t", "ANALYZE public.t"].map(|text| alone(text).no_undo("nothing is lost"));
     let applied = site.apply(steps);
@@ -157,9 +156,7 @@ fn vacuum_and_analyze_run_alone_and_have_no_way_back() {
     assert!(matches!(site.undo(None).unwrap_err(), FixError::NothingToUndo));
 }
 
-#[test]
-fn roles_and_privileges_go_and_come_back() {
-    let site = Site::new();
+fn roles_and_privileges_go_and_come_back(site: &Site) {
     site.server.sql("CREATE ROLE app LOGIN CREATEDB; CREATE TABLE t(a int); GRANT SELECT ON t TO PUBLIC");
     let public = "SELECT has_table_privilege('app', 't', 'SELECT') AS v";
     let numbers = [
@@ -178,9 +175,7 @@ fn roles_and_privileges_go_and_come_back() {
     assert!(matches!(site.undo(None).unwrap_err(), FixError::NothingToUndo));
 }
 
-#[test]
-fn what_the_server_only_warns_of_is_not_called_done() {
-    let site = Site::new();
+fn what_the_server_only_warns_of_is_not_called_done(site: &Site) {
     site.server
         .sql("CREATE ROLE app LOGIN; CREATE TABLE t(a int); GRANT SELECT ON t TO PUBLIC; GRANT INSERT ON t TO app");
     let app = site.target.with_options(&[("user", "app")]).unwrap();
@@ -192,9 +187,7 @@ fn what_the_server_only_warns_of_is_not_called_done() {
     says(&site.last_entry().proof.steps[0].result, &["done; the server warned: permission denied"]);
 }
 
-#[test]
-fn other_errors_are_not_tried_again() {
-    let site = Site::new();
+fn other_errors_are_not_tried_again(site: &Site) {
     site.server.expect_log("does not exist");
     let error = site.stops([sql("ALTER TABLE public.gone ADD a int")]);
     says(&error, &["relation \"public.gone\" does not exist; the later steps"]);

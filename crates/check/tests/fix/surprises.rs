@@ -81,7 +81,7 @@ fn a_role_that_may_write_but_not_reload_leaves_no_entry() {
 fn without_a_record_nothing_is_done() {
     let site = Site::new();
     // A second writer holds the ledger; surus waits for it, then gives up.
-    let damaged = surus_store::path_in(site._dir.path());
+    let damaged = surus_store::path_in(site.dir.path());
     std::fs::write(&damaged, "no database").unwrap();
     let error = site.stops([Step::setting("work_mem", "8MB", "")]);
     assert!(matches!(error, FixError::Store(_)), "{error:?}");

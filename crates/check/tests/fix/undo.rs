@@ -9,9 +9,13 @@ use surus_core::{
 use surus_pg::Target;
 use surus_testkit::Server;
 
-#[test]
-fn a_change_is_taken_back_once() {
-    let site = Site::new();
+on_one_server! { what_can_be_taken_back:
+    a_change_is_taken_back_once,
+    an_undo_that_fails_can_be_tried_again,
+    a_beginning_without_an_end_can_be_taken_back,
+}
+
+fn a_change_is_taken_back_once(site: &Site) {
     let number = site.done([Step::setting("work_mem", "8MB", "")]);
     let back = site.undo(Some(number)).unwrap();
     assert_eq!((back.number, back.by.as_str()), (number, "ALTER SYSTEM RESET work_mem"));
@@ -25,9 +29,7 @@ fn a_change_is_taken_back_once() {
     assert_eq!(site.story(), ["change-begun", "change", "undo"]);
 }
 
-#[test]
-fn an_undo_that_fails_can_be_tried_again() {
-    let site = Site::new();
+fn an_undo_that_fails_can_be_tried_again(site: &Site) {
     site.server.expect_log("does not exist");
     site.server.sql("CREATE TABLE t(a int)");
     let step = Step::sql("ALTER TABLE public.t ADD b int", Lock::AccessExclusive, "");
@@ -41,10 +43,8 @@ fn an_undo_that_fails_can_be_tried_again() {
     assert_eq!(site.story(), ["change-begun", "change", "undo failed", "undo"]);
 }
 
-#[test]
-fn a_beginning_without_an_end_can_be_taken_back() {
+fn a_beginning_without_an_end_can_be_taken_back(site: &Site) {
     // As a surus leaves it that was killed: before the act, and after it.
-    let site = Site::new();
     site.server.sql("ALTER SYSTEM SET work_mem = '5MB'");
     for done in [false, true] {
         let number = site.done([Step::setting("work_mem", "8MB", "")]);

@@ -55,8 +55,7 @@ fn changed(server: &Server) -> BTreeSet<String> {
 /// Starts to apply the plan and kills surus so long after it has shown it; `None` lets it finish. Tells how long that
 /// took.
 fn apply(desk: &Desk, dsn: &str, kill_after: Option<Duration>) -> Duration {
-    let arguments =
-        ["fix", dsn, "cfg.observability", "idx.fk", "sec.public_grants", "--apply", "--yes"];
+    let arguments = ["fix", dsn, "cfg.observability", "idx.fk", "sec.public_grants", "--apply", "--yes"];
     let mut child = desk.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("Plan: ")), "the plan was shown");

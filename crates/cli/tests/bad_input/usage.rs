@@ -65,6 +65,21 @@ fn checks_and_findings_that_do_not_exist() {
 }
 
 #[test]
+fn a_database_that_does_not_exist_is_unknown_and_not_fine() {
+    let desk = Desk::new();
+    let server = Server::start();
+    let dsn = server.dsn("postgres");
+    let run = desk.run(&["check", &dsn, "--only", "idx,tbl", "--database", "shpo", "--format", "json"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    let target = run.json()["targets"][0].clone();
+    assert_eq!(target["ok"].as_array().unwrap().len(), 0, "{target:#}");
+    let unknown = target["unknown"].as_array().unwrap();
+    assert!(unknown.len() > 10, "{unknown:?}");
+    assert!(unknown.iter().all(|one| one["what"] == "the server has no database of this name"), "{unknown:?}");
+    assert!(unknown.iter().all(|one| one["databases"] == serde_json::json!(["shpo"])), "{unknown:?}");
+}
+
+#[test]
 fn no_target() {
     let desk = Desk::new();
     let run = desk.run(&["check"]);
