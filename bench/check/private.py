@@ -124,7 +124,8 @@ class Server:
     def wait_until_quiet(self):
         """Waits until every client's backend is gone and so is counted below."""
         for _ in range(500):
-            if not any(self.is_client(pid) for pid in self.children()):
+            # One that has ended counts as soon as its parent has taken note of it.
+            if not any(state == "Z" or self.is_client(entry) for entry, state in self.children()):
                 return
             time.sleep(0.01)
         raise SystemExit("backends stay behind")
@@ -137,7 +138,7 @@ class Server:
                 except OSError:
                     continue
                 if int(fields[1]) == self.pid:
-                    yield entry
+                    yield entry, fields[0]
 
     @staticmethod
     def is_client(entry):
