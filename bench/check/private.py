@@ -124,8 +124,8 @@ class Server:
     def wait_until_quiet(self):
         """Waits until every client's backend is gone and so is counted below."""
         for _ in range(500):
-            # One that has ended counts as soon as its parent has taken note of it.
-            if not any(state == "Z" or self.is_client(entry) for entry, state in self.children()):
+            # One that is ending counts as soon as its parent has taken note of it; until then it has no title.
+            if all(state != "Z" and self.is_auxiliary(entry) for entry, state in self.children()):
                 return
             time.sleep(0.01)
         raise SystemExit("backends stay behind")
@@ -141,11 +141,13 @@ class Server:
                     yield entry, fields[0]
 
     @staticmethod
-    def is_client(entry):
+    def is_auxiliary(entry):
+        """Does its title say that it serves no client?"""
         try:
-            return b"127.0.0.1(" in (entry / "cmdline").read_bytes()
+            title = (entry / "cmdline").read_bytes()
         except OSError:
             return False
+        return title.startswith(b"postgres: ") and b"127.0.0.1(" not in title and b"[local]" not in title
 
     def backend_cpu_seconds(self):
         """CPU seconds of all backends that have ended, as the kernel counts them for their parent."""

@@ -55,7 +55,7 @@ CHECK_POSTGRES = [
     ("archive_ready", ["-w", "100", "-c", "500"], ["bkp.archive_queue", "bkp.archive_failing"]),
     ("wal_files", ["-w", "150", "-c", "300"], ["wal.dir"]),
     ("replication_slots", ["-w", "5GB", "-c", "20GB"], ["slot.retained", "slot.status"]),
-    ("settings_checksum", ["--critical=0"], ["cfg.drift"]),
+    ("settings_checksum", ["--critical={checksum}"], ["cfg.drift"]),
     ("version", ["-w", "{version}"], ["srv.minor_version"]),
     ("disabled_triggers", [], ["trg.disabled"]),
     ("commitratio", ["-w", "70%", "-c", "30%"], ["q.rollback"]),
