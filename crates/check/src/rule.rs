@@ -84,6 +84,9 @@ pub enum Look {
     Query(&'static [Sql], fn(&Scene<'_>, &Rows) -> Judged),
     /// By something that one query cannot do: several queries, a connection attempt, files of the host.
     Custom(for<'a> fn(&'a Scene<'a>, Access<'a>) -> Looking<'a>),
+    /// As [`Look::Custom`], of the whole instance, by looking twice with a pause in between. Other checks run meanwhile in
+    /// the other session, so it opens none of its own.
+    Pausing(for<'a> fn(&'a Scene<'a>, Access<'a>) -> Looking<'a>),
     /// It needs what this version of surus does not have yet; the function says what. Always *unknown*.
     Later(fn() -> surus_core::finding::Reason),
 }

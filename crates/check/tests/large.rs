@@ -221,6 +221,24 @@ fn databases_that_cannot_be_entered_or_go_away() {
     assert!(finds_the_unlogged_table(&report), "zeta was looked at: {:#?}", report.unknown);
 }
 
+#[test]
+fn two_connections_are_enough_for_many_databases() {
+    let server = Server::start();
+    for n in 0..8 {
+        server.create_database(&format!("app{n}"));
+    }
+    server.sql("CREATE ROLE watcher LOGIN CONNECTION LIMIT 2 IN ROLE pg_monitor");
+    server.expect_log("permission denied");
+    let (report, watched) = runtime().block_on(watching(&server, check(server.dsn_as("watcher", "", "postgres"))));
+    assert_complete(&report);
+    watched.assert_a_good_guest();
+    let seen: BTreeSet<_> = report.queries.iter().filter_map(|query| query.database.as_deref()).collect();
+    assert_eq!(seen.len(), 9, "{seen:?}");
+    // A third connection at any time would have been refused.
+    assert!(unknown_because(&report, "unreachable").is_empty(), "{:#?}", report.unknown);
+    assert!(!server.log().contains("too many connections"), "{}", server.log());
+}
+
 async fn until(side: &Session, sql: &str) {
     let deadline = surus_core::clock::Deadline::after(Duration::from_secs(30));
     while !side.ask(sql).await.unwrap().first().unwrap().bool("v").unwrap() {

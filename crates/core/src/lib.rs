@@ -15,5 +15,6 @@ pub mod proof;
 pub mod readiness;
 pub mod release;
 pub mod secret;
+pub mod series;
 pub mod size;
 pub mod version;

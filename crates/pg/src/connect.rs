@@ -527,9 +527,15 @@ fn unwanted(wanted: SessionAttrs, seen: &Seen) -> Option<&'static str> {
 async fn announced_pid(client: &tokio_postgres::Client) -> Option<u32> {
     let (ours, mut theirs) = tokio::net::UnixStream::pair().ok()?;
     let wire = Wire::new(Carrier::Plain(Socket::Unix(ours)), None, None);
-    client.cancel_token().cancel_query_raw(wire, InPlace).await.ok()?;
-    let mut request = [0; 16];
-    theirs.read_exact(&mut request).await.ok()?;
+    let token = client.cancel_token();
+    // Hangs up as soon as it has been told, as a server does.
+    let told = async move {
+        let mut request = [0; 16];
+        theirs.read_exact(&mut request).await.ok().map(|_| request)
+    };
+    let (sent, request) = futures_util::future::join(token.cancel_query_raw(wire, InPlace), told).await;
+    sent.ok()?;
+    let request = request?;
     // Length 16, then the request's number; source: documentation 53.7, CancelRequest.
     if request[..8] != [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e] {
         return None;

@@ -207,12 +207,12 @@ impl Session {
         self.around.auth_method
     }
 
-    /// Says goodbye and waits until the server has been told.
+    /// Says goodbye and waits until the server has ended its side, so that the place is free for another session.
     pub async fn close(self) {
         let Self { client, mut driver, .. } = self;
         drop(client);
         // A server that does not take the message is none of our business any more.
-        if tokio::time::timeout(Duration::from_secs(1), &mut driver).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(2), &mut driver).await.is_err() {
             driver.abort();
         }
     }

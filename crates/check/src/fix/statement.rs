@@ -111,9 +111,10 @@ async fn alone(place: Place<'_>, sql: &str) -> Result<(), Stop> {
         None => Vec::new(),
     };
     let Err(error) = session.run(sql).await else { return Ok(()) };
+    let lost = error.kind == AskErrorKind::Closed;
     let stop = Stop::from(error);
     let Some(build) = build else { return Err(stop) };
-    match build.sweep(place, &before).await {
+    match build.sweep(place, lost, &before).await {
         Ok(swept) if swept.is_empty() => Err(stop),
         Ok(swept) => Err(stop.and(&format!("what it left half-built was dropped: {}", swept.join(", ")))),
         Err(why) => Err(Stop::Unsure(format!("{}; an invalid index may be left: {why}", stop.text()))),
@@ -176,11 +177,11 @@ impl Build {
         Ok(rows.iter().filter_map(|row| row.text("name").ok()).collect())
     }
 
-    /// Drops what the failed build left and what was not there `before`. When the session is gone, in a new one.
-    async fn sweep(&self, place: Place<'_>, before: &[String]) -> Result<Vec<String>, String> {
-        let fresh = match place.session.is_open() {
-            true => None,
-            false => Some(act::session(place.target, place.database).await.map_err(|error| error.to_string())?),
+    /// Drops what the failed build left and what was not there `before`; over a new session when the first is lost.
+    async fn sweep(&self, place: Place<'_>, lost: bool, before: &[String]) -> Result<Vec<String>, String> {
+        let fresh = match lost {
+            true => Some(act::session(place.target, place.database).await.map_err(|error| error.to_string())?),
+            false => None,
         };
         let session = fresh.as_ref().unwrap_or(place.session);
         let now = self.left_over(session).await.map_err(|error| error.to_string())?;

@@ -39,6 +39,7 @@ struct Work<'a> {
 }
 
 /// A database as a check meets it.
+#[derive(Clone, Copy)]
 struct Place<'a> {
     session: &'a Session,
     database: Option<&'a str>,
@@ -118,36 +119,54 @@ impl Work<'_> {
             }
         }
         // Custom looks may open a session of their own, so they come before the second worker has one.
-        instance.sort_by_key(|check| !matches!(check.look, Look::Custom(_)));
-        let customs = instance.iter().filter(|check| matches!(check.look, Look::Custom(_))).count();
+        let (customs, others): (Vec<_>, Vec<_>) = instance.into_iter().partition(|c| matches!(c.look, Look::Custom(_)));
+        let (pausing, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|c| matches!(c.look, Look::Pausing(_)));
         let extensions = self.extensions(session).await;
         let place = Place { session, database: None, extensions: &extensions };
-        for check in &instance[..customs] {
-            self.one(check, &place).await;
-        }
-        let (mine, others) = self.databases();
+        self.each(&customs, &place).await;
+        let (mine, databases) = self.databases();
         let checks: Vec<_> = database.iter().copied().collect();
         if mine {
             locked(&self.own, |own| *own = database);
         }
+        let mut helper = if pausing.is_empty() { None } else { self.target.connect(&manners()).await.ok() };
+        let (by_first, by_second) = if helper.is_some() { (vec![], pausing) } else { (pausing, vec![]) };
         let first = async {
-            for check in &instance[customs..] {
-                self.one(check, &place).await;
-            }
+            self.each(&plain, &place).await;
+            self.each(&by_first, &place).await;
             self.take_own(session, &extensions).await;
         };
         let second = async {
-            for name in &others {
+            if let Some(session) = &helper {
+                self.each(&by_second, &Place { session, ..place }).await;
+            }
+            if !databases.is_empty()
+                && let Some(session) = helper.take()
+            {
+                session.close().await;
+            }
+            for name in &databases {
                 self.other_database(name, &checks).await;
             }
             // A long list is worth a second session; a short one is not.
-            if locked(&self.own, |own| own.len()) > 8
-                && let Ok(helper) = self.target.connect(&manners()).await
-            {
-                self.take_own(&helper, &extensions).await;
+            if locked(&self.own, |own| own.len()) > 8 {
+                let session = match helper.take() {
+                    Some(session) => Ok(session),
+                    None => self.target.connect(&manners()).await,
+                };
+                if let Ok(session) = session {
+                    self.take_own(&session, &extensions).await;
+                }
             }
         };
         futures_util::future::join(first, second).await;
+    }
+
+    /// These checks, one after the other.
+    async fn each(&self, checks: &[&'static Check], place: &Place<'_>) {
+        for check in checks {
+            self.one(check, place).await;
+        }
     }
 
     /// Experiments are part of a whole look only, not of one for a few checks.
@@ -197,6 +216,8 @@ impl Work<'_> {
                 }
                 self.see_autovacuum(&session).await;
                 self.record("proof", Some(name), &session);
+                // Two sessions are the limit, and the next database takes one.
+                session.close().await;
             }
             Err(error) => {
                 for check in checks {
@@ -287,7 +308,9 @@ impl Work<'_> {
         match &check.look {
             Look::Facts(judge) => judge(scene),
             Look::Later(reason) => Ok(Verdict::unknown(reason())),
-            Look::Custom(look) => look(scene, Access { session: place.session, target: self.target }).await,
+            Look::Custom(look) | Look::Pausing(look) => {
+                look(scene, Access { session: place.session, target: self.target }).await
+            }
             Look::Query(_, judge) => {
                 // An unknown newer major is asked as the newest known one.
                 let major = self.facts.version.major().min(surus_core::version::NEWEST_MAJOR);

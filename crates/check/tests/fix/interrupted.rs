@@ -3,7 +3,6 @@
 use crate::{Site, says};
 use surus_check::fix::FixError;
 use surus_core::plan::{Lock, Step};
-use surus_pg::AskError;
 
 on_one_server! { connections_that_break:
     a_transaction_that_lost_its_connection_did_not_happen,
@@ -11,17 +10,16 @@ on_one_server! { connections_that_break:
     a_setting_whose_connection_was_lost_can_be_taken_back,
 }
 
-/// Ends the backend that runs a statement like this one as soon as it does.
-fn terminate(site: &Site, like: &str) -> tokio::task::JoinHandle<Result<(), AskError>> {
+/// Ends every backend of surus that runs a statement like this one, until it is aborted.
+fn terminate(site: &Site, like: &str) -> tokio::task::JoinHandle<()> {
     let killer = site.session();
     let sql = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'surus fix' AND query LIKE '{like}'"
     );
     site.runtime.spawn(async move {
-        while killer.ask(&sql).await?.is_empty() {
+        while killer.ask(&sql).await.is_ok() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        Ok(())
     })
 }
 
@@ -34,7 +32,7 @@ fn a_transaction_that_lost_its_connection_did_not_happen(site: &Site) {
             .undo_sql("ALTER TABLE public.t DROP b"),
         Step::setting("maintenance_work_mem", "33MB", ""),
     ]);
-    site.runtime.block_on(killed).unwrap().unwrap();
+    killed.abort();
     let error = applied.stopped.unwrap();
     assert!(matches!(error, FixError::Step { number: 2, .. }), "{error:?}");
     says(&error, &["step 2 was not done", "terminating connection due to administrator command"]);
@@ -58,11 +56,16 @@ fn a_build_that_lost_its_connection_is_swept_over_a_new_one(site: &Site) {
         "",
     )
     .undo_sql("DROP INDEX CONCURRENTLY IF EXISTS public.t_a")]);
-    site.runtime.block_on(killed).unwrap().unwrap();
+    killed.abort();
     assert!(matches!(error, FixError::Unsure { number: 1, .. }), "{error:?}");
     says(
         &error,
-        &["may have been done or not", "terminating connection", "if it was done, surus undo 2 takes it back"],
+        &[
+            "may have been done or not",
+            "terminating connection",
+            "was dropped: public.t_a",
+            "surus undo 2 takes it back",
+        ],
     );
     assert_eq!(site.server.value("SELECT to_regclass('public.t_a') IS NULL AS v"), "t");
     assert_eq!(site.story(), ["change-begun", "change failed"]);
@@ -81,7 +84,7 @@ fn a_setting_whose_connection_was_lost_can_be_taken_back(site: &Site) {
             break;
         }
     }
-    site.runtime.block_on(killed).unwrap().unwrap();
+    killed.abort();
     let (value, error) = last.expect("the backend was ended in one of the tries");
     let FixError::Unsure { ledger, .. } = error else { panic!("{error:?}") };
     says(&error, &["terminating connection", "putting the earlier entry back failed"]);

@@ -10,10 +10,12 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
+    time::Sleep,
 };
 
 /// How a server wants a client to show who he is; the names are those of `require_auth`.
@@ -164,7 +166,12 @@ pub(crate) struct Wire {
     judged: bool,
     /// The server takes no more; what it said before is still to be read.
     deaf: bool,
+    /// Runs while we wait for the server to hang up after our goodbye.
+    farewell: Option<Pin<Box<Sleep>>>,
 }
+
+/// A server hangs up within a moment of our goodbye, or it is none of our business any more.
+const HANGS_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bytes needed to judge an authentication request: type, length, number.
 const REQUEST_BYTES: usize = 9;
@@ -180,6 +187,7 @@ impl Wire {
             given: 0,
             judged: false,
             deaf: false,
+            farewell: None,
         }
     }
 
@@ -250,6 +258,21 @@ impl AsyncRead for Wire {
 }
 
 impl Wire {
+    /// Waits until the server has hung up, which its backend does last of all: only then is its place free for another
+    /// session of the same role.
+    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 256];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.carrier).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.farewell.as_mut().map_or(Poll::Ready(()), |farewell| farewell.as_mut().poll(cx))
+    }
+
     /// Forgives that the server has hung up: why it did lies in its last message, which reading will find, and reading
     /// will end soon after. libpq does the same (`pqSendSome` in `fe-misc.c`).
     fn forgiven<T>(&mut self, done: io::Result<T>, instead: T) -> io::Result<T> {
@@ -282,8 +305,12 @@ impl AsyncWrite for Wire {
         if self.deaf {
             return Poll::Ready(Ok(()));
         }
-        let done = ready!(Pin::new(&mut self.carrier).poll_shutdown(cx));
-        Poll::Ready(self.forgiven(done, ()))
+        if self.farewell.is_none() {
+            let done = ready!(Pin::new(&mut self.carrier).poll_shutdown(cx));
+            self.forgiven(done, ())?;
+            self.farewell = Some(Box::pin(tokio::time::sleep(HANGS_UP_WITHIN)));
+        }
+        self.poll_hung_up(cx).map(Ok)
     }
 }
 

@@ -22,7 +22,7 @@ pub static CHECK: Check = Check {
         Threshold::warn_above("rate", "sessions/s per core", 10.0),
         Threshold::warn_below("length", "s", 1.0),
     ],
-    look: Look::Custom(|scene, access| Box::pin(look(scene, access))),
+    look: Look::Pausing(|scene, access| Box::pin(look(scene, access))),
 };
 
 const SQL: &str = "SELECT sum(sessions)::bigint AS sessions, sum(session_time) / 1000 AS seconds FROM pg_stat_database";
