@@ -3,6 +3,7 @@
 use crate::{scene::Scene, verdict::Judged};
 use std::{future::Future, pin::Pin};
 use surus_core::finding::Severity;
+pub use surus_pg::Sql;
 use surus_pg::{Rows, Session, Target};
 
 /// What a check is about.
@@ -48,31 +49,6 @@ pub enum Need {
     Major(u16),
 }
 
-/// A query for a range of majors, both ends included.
-#[derive(Debug, Clone, Copy)]
-pub struct Sql {
-    pub from: u16,
-    pub to: u16,
-    pub text: &'static str,
-}
-
-impl Sql {
-    /// The same text for every major.
-    pub const fn all(text: &'static str) -> Self {
-        Self { from: 0, to: u16::MAX, text }
-    }
-
-    /// For this major and newer.
-    pub const fn since(from: u16, text: &'static str) -> Self {
-        Self { from, to: u16::MAX, text }
-    }
-
-    /// For this major and older.
-    pub const fn until(to: u16, text: &'static str) -> Self {
-        Self { from: 0, to, text }
-    }
-}
-
 /// The future of a look that is more than one query.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = Judged> + Send + 'a>>;
 
@@ -84,8 +60,8 @@ pub enum Look {
     Query(&'static [Sql], fn(&Scene<'_>, &Rows) -> Judged),
     /// By something that one query cannot do: several queries, a connection attempt, files of the host.
     Custom(for<'a> fn(&'a Scene<'a>, Access<'a>) -> Looking<'a>),
-    /// As [`Look::Custom`], of the whole instance, by looking twice with a pause in between. Other checks run meanwhile in
-    /// the other session, so it opens none of its own.
+    /// As [`Look::Custom`], of the whole instance, by looking twice with a pause in between. Other checks run meanwhile
+    /// in the other session, so it opens none of its own.
     Pausing(for<'a> fn(&'a Scene<'a>, Access<'a>) -> Looking<'a>),
     /// It needs what this version of surus does not have yet; the function says what. Always *unknown*.
     Later(fn() -> surus_core::finding::Reason),
@@ -186,7 +162,7 @@ impl Check {
     /// The query for a major, when the check asks one.
     pub fn sql(&self, major: u16) -> Option<&'static str> {
         match &self.look {
-            Look::Query(texts, _) => texts.iter().find(|sql| (sql.from..=sql.to).contains(&major)).map(|sql| sql.text),
+            Look::Query(texts, _) => Sql::of_major(texts, major),
             _ => None,
         }
     }

@@ -18,6 +18,7 @@ pub mod rows;
 pub mod server;
 pub mod session;
 pub mod settings;
+pub mod sql;
 pub mod trial;
 pub mod verifier;
 
@@ -32,3 +33,4 @@ pub use programs::Programs;
 pub use rows::{Row, RowError, Rows};
 pub use server::LocalServer;
 pub use session::{Asked, Manners, Session, Warning};
+pub use sql::Sql;
