@@ -8,6 +8,11 @@ pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
+/// Now, in milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    now().as_millisecond()
+}
+
 /// Measures elapsed time on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);

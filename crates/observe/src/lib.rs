@@ -4,6 +4,25 @@
 //! never decides when it runs. The engine decides when, over at most two sessions per server, keeps the newest answer
 //! of each collector for `/metrics`, and hands every cycle to the store. This room must not know what a rule or a page
 //! is.
+//!
+//! Start reading at [`Observatory`], then `watch.rs`.
 
+mod asking;
+mod breaker;
 pub mod collector;
 pub mod collectors;
+mod desk;
+mod gate;
+mod observatory;
+pub mod own;
+mod schedule;
+mod settings;
+pub mod snapshot;
+mod watch;
+mod why;
+mod writing;
+
+pub use observatory::Observatory;
+pub use settings::{Settings, Watched};
+pub use snapshot::{Answer, CollectorNow, Snapshot, State, TargetNow};
+pub use why::Why;

@@ -1,0 +1,139 @@
+//! All targets together.
+
+use crate::{
+    desk::Desk,
+    settings::{Settings, Watched},
+    snapshot::{Snapshot, TargetNow},
+    watch::{Shown, Watch},
+    why::Why,
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use surus_core::clock;
+use surus_pg::Target;
+use tokio::{sync::watch, task::JoinHandle};
+
+/// Watches targets until it is stopped. Dropping it stops at once, without goodbye to the servers.
+#[derive(Debug)]
+pub struct Observatory {
+    settings: Arc<Settings>,
+    desk: Desk,
+    posts: Mutex<Vec<Post>>,
+}
+
+/// A target and the task that watches it.
+#[derive(Debug)]
+struct Post {
+    watched: Watched,
+    shown: Arc<Shown>,
+    stop: watch::Sender<bool>,
+    /// None for a target whose connection string cannot be understood.
+    task: Option<JoinHandle<()>>,
+}
+
+impl Observatory {
+    /// Begins to watch. Must be called in a tokio runtime.
+    pub fn start(targets: Vec<Watched>, settings: Settings) -> Self {
+        let observatory = Self { settings: Arc::new(settings), desk: Desk::open(), posts: Mutex::default() };
+        let posts = targets.into_iter().map(|watched| observatory.begin(watched)).collect();
+        *observatory.posts() = posts;
+        observatory
+    }
+
+    fn posts(&self) -> MutexGuard<'_, Vec<Post>> {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, watched: Watched) -> Post {
+        let (stop, stopped) = watch::channel(false);
+        let target = Target::parse(&watched.dsn);
+        let shown = Arc::new(Shown::new(at_first(&watched, target.as_ref().err().map(Why::from))));
+        let task = match target {
+            Ok(target) => {
+                let watch =
+                    Watch::new(watched.clone(), target, self.settings.clone(), self.desk.clone(), shown.clone());
+                Some(tokio::spawn(watch.run(stopped)))
+            }
+            Err(error) => {
+                tracing::error!(target = %watched.name, code = error.code.id, "not watched: {error}");
+                None
+            }
+        };
+        Post { watched, shown, stop, task }
+    }
+
+    /// The newest answers of all targets. Asks nobody.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { at_ms: clock::now_ms(), targets: self.targets(), own: Arc::default(), host: None }
+    }
+
+    /// Each target's state, in the order of the configuration.
+    pub fn targets(&self) -> Vec<Arc<TargetNow>> {
+        self.posts().iter().map(|post| post.shown.get()).collect()
+    }
+
+    /// Watches these targets from now on. One whose description has not changed is watched on without a gap.
+    pub async fn reload(&self, targets: Vec<Watched>) {
+        let gone = {
+            let mut posts = self.posts();
+            let mut before = std::mem::take(&mut *posts);
+            for watched in targets {
+                let kept = before.iter().position(|post| post.watched == watched).map(|at| before.swap_remove(at));
+                let post = kept.unwrap_or_else(|| self.begin(watched));
+                posts.push(post);
+            }
+            before
+        };
+        for post in gone {
+            post.end().await;
+        }
+    }
+
+    /// Ends all sessions and hands over what is left.
+    pub async fn stop(&self) {
+        let posts = std::mem::take(&mut *self.posts());
+        for post in &posts {
+            post.stop.send_replace(true);
+        }
+        for post in posts {
+            post.end().await;
+        }
+    }
+}
+
+impl Post {
+    async fn end(mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(target = %self.watched.name, "watching broke off: {error}");
+        }
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+fn at_first(watched: &Watched, trouble: Option<Why>) -> TargetNow {
+    TargetNow {
+        name: watched.name.clone(),
+        cluster: watched.cluster.clone(),
+        server: String::new(),
+        up: false,
+        since_ms: clock::now_ms(),
+        trouble,
+        version: None,
+        role: None,
+        system_identifier: None,
+        connections: 0,
+        skipped: 0,
+        answers: Vec::new(),
+        collectors: Vec::new(),
+        missing: Vec::new(),
+    }
+}

@@ -1,0 +1,72 @@
+//! What surus says about itself: whether a target is there, and what watching it costs.
+
+use crate::collector::Page;
+use std::time::Duration;
+use surus_core::series::{Family, MetricKind, Told};
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: MetricKind::Gauge, help }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: MetricKind::Counter, help }
+}
+
+/// 1 while the target answers, as a scrape of it would write.
+pub static UP: Family = gauge("up", "1 if the target answered in the last cycle, else 0.");
+/// The same under the name of postgres_exporter.
+pub static PG_UP: Family =
+    gauge("pg_up", "Whether the last cycle was able to connect to the server (1 for yes, 0 for no).");
+pub static DURATION: Family =
+    gauge("surus_collector_duration_seconds", "How long the collector's last run took, as surus saw it.");
+pub static ROWS: Family = gauge("surus_collector_rows", "Rows of the collector's last answer.");
+pub static SUCCESS: Family = gauge(
+    "surus_collector_success",
+    "1 if the collector's last run gave an answer, 0 if it failed; absent where it does not apply or may not look.",
+);
+pub static LAST_RUN: Family =
+    gauge("surus_collector_last_run_timestamp_seconds", "The scheduled time of the collector's last run.");
+pub static CONNECTIONS: Family =
+    gauge("surus_target_connections", "Sessions that surus has open with the target; never more than 2.");
+pub static SKIPPED: Family = counter(
+    "surus_cycles_skipped_total",
+    "Cycles that were not run because the one before was still running when they were due.",
+);
+
+/// Every family that [`of_target`] fills.
+pub static FAMILIES: &[&Family] = &[&UP, &PG_UP, &DURATION, &ROWS, &SUCCESS, &LAST_RUN, &CONNECTIONS, &SKIPPED];
+
+/// What a collector's last run cost.
+pub(crate) struct Cost<'a> {
+    pub collector: &'static str,
+    pub database: Option<&'a str>,
+    pub took: Duration,
+    pub rows: usize,
+    /// None: it was not asked, because it does not apply or may not look.
+    pub succeeded: Option<bool>,
+    /// In milliseconds since 1970.
+    pub last_run_ms: Option<i64>,
+}
+
+/// The families of one target.
+pub(crate) fn of_target<'a>(
+    up: bool,
+    connections: u8,
+    skipped: u64,
+    costs: impl Iterator<Item = Cost<'a>>,
+) -> Vec<Told> {
+    let mut page = Page::default();
+    page.tell(&UP, [], f64::from(u8::from(up)));
+    page.tell(&PG_UP, [], f64::from(u8::from(up)));
+    page.tell(&CONNECTIONS, [], f64::from(connections));
+    page.tell(&SKIPPED, [], skipped as f64);
+    for cost in costs {
+        let (Some(succeeded), Some(last_run_ms)) = (cost.succeeded, cost.last_run_ms) else { continue };
+        let labels = [("collector", cost.collector), ("datname", cost.database.unwrap_or_default())];
+        page.tell(&DURATION, labels, cost.took.as_secs_f64());
+        page.tell(&ROWS, labels, cost.rows as f64);
+        page.tell(&SUCCESS, labels, f64::from(u8::from(succeeded)));
+        page.tell(&LAST_RUN, labels, last_run_ms as f64 / 1000.0);
+    }
+    page.into_told()
+}

@@ -1,0 +1,210 @@
+//! One target: a task that keeps a session with it, runs what is due, and shows and hands over what it learned.
+//!
+//! A long-lived session in the database of the connection string takes the activity samples, the counters and the
+//! details. A second one is opened for a trip through the other databases and for the slow tier, and closed at its
+//! end: there are never more than two. What is due while the cycle before is still running is skipped and counted.
+
+mod collecting;
+mod entering;
+mod runs;
+mod showing;
+mod trip;
+
+use crate::{
+    desk::Desk,
+    schedule::Grid,
+    settings::{Settings, Watched},
+    snapshot::{Answer, TargetNow},
+    why::Why,
+    writing::Writing,
+};
+use entering::{Entered, Known};
+use runs::Runs;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+use surus_core::clock;
+use surus_pg::{Session, Target};
+use tokio::{sync::watch, task::JoinHandle};
+use trip::Trip;
+
+/// Where a target's newest state is shown.
+#[derive(Debug)]
+pub(crate) struct Shown(RwLock<Arc<TargetNow>>);
+
+impl Shown {
+    pub(crate) fn new(now: TargetNow) -> Self {
+        Self(RwLock::new(Arc::new(now)))
+    }
+
+    pub(crate) fn get(&self) -> Arc<TargetNow> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, now: TargetNow) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+    }
+}
+
+/// When what is due.
+struct Grids {
+    counters: Grid,
+    detail: Grid,
+    slow: Grid,
+    repeat: Grid,
+}
+
+impl Grids {
+    fn new(settings: &Settings, name: &str, now_ms: i64) -> Self {
+        let grid = |every: Duration| Grid::new(every, name, now_ms);
+        Self {
+            counters: grid(settings.counters),
+            detail: grid(settings.detail),
+            slow: grid(settings.slow),
+            repeat: grid(settings.repeat),
+        }
+    }
+
+    /// What needs a session is due as soon as there is one.
+    fn hasten(&mut self, now_ms: i64) {
+        self.counters.hasten(now_ms);
+        self.detail.hasten(now_ms);
+        self.slow.hasten(now_ms);
+    }
+}
+
+/// Is the target there?
+struct Standing {
+    up: bool,
+    since_ms: i64,
+    trouble: Option<Why>,
+    /// Attempts to connect that failed in a row.
+    attempts: u32,
+    retry_at_ms: i64,
+}
+
+pub(crate) struct Watch {
+    watched: Watched,
+    target: Target,
+    settings: Arc<Settings>,
+    shown: Arc<Shown>,
+    writing: Writing,
+    grids: Grids,
+    standing: Standing,
+    session: Option<Session>,
+    known: Option<Known>,
+    connecting: Option<JoinHandle<Result<Entered, Why>>>,
+    trip: Option<Trip>,
+    runs: Runs,
+    skipped: u64,
+    /// `up`, `pg_up` and `surus_*` of the last cycle.
+    own: Option<Arc<Answer>>,
+    missing: Vec<Why>,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        watched: Watched,
+        target: Target,
+        settings: Arc<Settings>,
+        desk: Desk,
+        shown: Arc<Shown>,
+    ) -> Self {
+        let now_ms = clock::now_ms();
+        Self {
+            writing: Writing::new(desk, &watched),
+            grids: Grids::new(&settings, &watched.name, now_ms),
+            runs: Runs::new(&settings),
+            watched,
+            target,
+            settings,
+            shown,
+            standing: Standing { up: false, since_ms: now_ms, trouble: None, attempts: 0, retry_at_ms: now_ms },
+            session: None,
+            known: None,
+            connecting: None,
+            trip: None,
+            skipped: 0,
+            own: None,
+            missing: Vec::new(),
+        }
+    }
+
+    /// Watches until told to stop.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            self.all_that_is_due(&stop).await;
+            let pause = self.pause();
+            tokio::select! {
+                _ = stop.changed() => {}
+                entered = joined(&mut self.connecting) => self.entered(entered),
+                seen = trip::next(&mut self.trip) => self.came_by(seen),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    /// Runs what is due now, the most frequent first.
+    async fn all_that_is_due(&mut self, stop: &watch::Receiver<bool>) {
+        self.connect_if_due();
+        if let Some(due) = self.grids.counters.take(clock::now_ms()) {
+            self.skipped += due.skipped;
+            self.counters(due.at_ms).await;
+        }
+        if self.session.is_none() || *stop.borrow() {
+            return;
+        }
+        let now_ms = clock::now_ms();
+        let detail = self.grids.detail.take(now_ms);
+        let slow = self.grids.slow.take(now_ms);
+        if detail.is_some() || slow.is_some() {
+            self.skipped += detail.map_or(0, |due| due.skipped) + slow.map_or(0, |due| due.skipped);
+            self.set_out(detail.map(|due| due.at_ms), slow.map(|due| due.at_ms));
+        }
+        if let Some(due) = detail {
+            self.detail(due.at_ms).await;
+        }
+        if let Some(due) = self.grids.repeat.take(clock::now_ms()) {
+            self.write_slow(due.at_ms);
+        }
+    }
+
+    /// How long nothing is due.
+    fn pause(&self) -> Duration {
+        let mut next = self.grids.counters.next_ms();
+        if self.session.is_some() {
+            for grid in [&self.grids.detail, &self.grids.slow, &self.grids.repeat] {
+                next = next.min(grid.next_ms());
+            }
+        } else if self.connecting.is_none() {
+            next = next.min(self.standing.retry_at_ms);
+        }
+        Duration::from_millis((next - clock::now_ms()).clamp(1, 60_000).unsigned_abs())
+    }
+
+    async fn leave(mut self) {
+        if let Some(connecting) = self.connecting.take() {
+            connecting.abort();
+        }
+        if let Some(trip) = self.trip.take() {
+            trip.end(self.settings.statement_timeout).await;
+        }
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+    }
+}
+
+/// The result of a task that may not be there; then it waits for ever.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Option<T> {
+    match task {
+        Some(running) => {
+            let result = running.await;
+            *task = None;
+            result.ok()
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,140 @@
+//! Reaching the target, losing it, and reaching it again.
+
+use super::Watch;
+use crate::{asking, why::Why};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use surus_core::{clock, code};
+use surus_pg::{Facts, Manners, Session, Target};
+
+/// What is known of a target that was reached.
+pub(super) struct Known {
+    pub facts: Arc<Facts>,
+    /// Extensions of the database that the first session is in.
+    pub extensions: Arc<BTreeSet<String>>,
+    /// `host:port`.
+    pub server: String,
+}
+
+/// A session with a server that surus can watch.
+pub(super) struct Entered {
+    pub session: Session,
+    pub known: Known,
+}
+
+/// The manners of every session that watches.
+pub(super) fn manners(statement_timeout: Duration) -> Manners {
+    Manners { statement_timeout, ..Manners::looking() }
+}
+
+/// Opens a session with PostgreSQL itself, of a version that surus knows.
+pub(super) async fn open(target: &Target, statement_timeout: Duration) -> Result<Session, Why> {
+    let session = target.connect(&manners(statement_timeout)).await.map_err(|error| Why::from(&error))?;
+    if session.pooled() {
+        let text = format!("{} is a connection pooler; nothing is collected there", target.label());
+        return Err(Why::error(code::CONNECT_POOLER, text));
+    }
+    if !session.version().is_supported() {
+        let text = format!("{} runs PostgreSQL {}; nothing is collected there", target.label(), session.version());
+        return Err(Why::error(code::CONNECT_VERSION, text));
+    }
+    // Each view is read once per query, so a cache of statistics for the transaction would only cost (15 and newer).
+    if session.version().major() >= 15 {
+        session.run("SET stats_fetch_consistency = none").await.map_err(|error| Why::from(&error))?;
+    }
+    Ok(session)
+}
+
+async fn enter(target: Target, statement_timeout: Duration, within: Duration) -> Result<Entered, Why> {
+    let label = target.label();
+    let entering = async {
+        let session = open(&target, statement_timeout).await?;
+        let facts = Facts::gather(&session).await.map_err(|error| Why::from(&error))?;
+        let extensions = extensions(&session, statement_timeout).await?;
+        let endpoint = session.endpoint();
+        let server = format!("{}:{}", endpoint.host.as_deref().unwrap_or("localhost"), endpoint.port);
+        let known = Known { facts: Arc::new(facts), extensions: Arc::new(extensions), server };
+        Ok(Entered { session, known })
+    };
+    tokio::time::timeout(within, entering).await.unwrap_or_else(|_| {
+        let text = format!("{label} did not let surus in within {} s", within.as_secs_f64());
+        Err(Why::error(code::CONNECT_TIMEOUT, text))
+    })
+}
+
+/// The extensions of the database that the session is in.
+pub(super) async fn extensions(session: &Session, statement_timeout: Duration) -> Result<BTreeSet<String>, Why> {
+    let rows = asking::ask(session, "SELECT extname FROM pg_extension", statement_timeout).await;
+    let rows = rows.map_err(|error| Why::from(&error))?;
+    rows.iter().map(|row| row.text("extname").map_err(|error| Why::from(&error))).collect()
+}
+
+impl Watch {
+    /// Begins to connect when there is no session and the pause is over.
+    pub(super) fn connect_if_due(&mut self) {
+        if self.session.is_some() || self.connecting.is_some() || self.standing.retry_at_ms > clock::now_ms() {
+            return;
+        }
+        let entering = enter(self.target.clone(), self.settings.statement_timeout, self.settings.connect_timeout);
+        self.connecting = Some(tokio::spawn(entering));
+    }
+
+    /// An attempt to connect has ended; none when its task broke.
+    pub(super) fn entered(&mut self, entered: Option<Result<Entered, Why>>) {
+        let now_ms = clock::now_ms();
+        match entered {
+            Some(Ok(Entered { session, known })) => {
+                self.session = Some(session);
+                self.known = Some(known);
+                self.standing.attempts = 0;
+                self.grids.hasten(now_ms);
+            }
+            Some(Err(why)) => self.not_reached(why, now_ms),
+            None => self.not_reached(Why::error(code::BUG, "the attempt to connect broke off"), now_ms),
+        }
+    }
+
+    fn not_reached(&mut self, why: Why, now_ms: i64) {
+        self.standing.attempts += 1;
+        self.standing.retry_at_ms = now_ms + self.retry_after_ms();
+        self.down(why, now_ms);
+        self.show();
+    }
+
+    /// Half a second, doubling up to the bound.
+    fn retry_after_ms(&self) -> i64 {
+        let pause = Duration::from_millis(500).saturating_mul(1 << self.standing.attempts.saturating_sub(1).min(10));
+        i64::try_from(pause.min(self.settings.retry_at_most).as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// The session is gone: its answers end here, and a new one is tried for at once.
+    pub(super) fn lost(&mut self, why: Why, at_ms: i64) {
+        self.session = None;
+        if let Some(trip) = &mut self.trip {
+            trip.break_off();
+        }
+        self.standing.retry_at_ms = clock::now_ms();
+        self.runs.forget_answers();
+        self.writing.end_all(at_ms);
+        self.down(why, at_ms);
+        self.show();
+    }
+
+    fn down(&mut self, why: Why, at_ms: i64) {
+        if self.standing.trouble.as_ref() != Some(&why) {
+            tracing::warn!(target = %self.watched.name, code = why.code, "not reached: {}", why.text);
+        }
+        if self.standing.up {
+            (self.standing.up, self.standing.since_ms) = (false, at_ms);
+        }
+        self.standing.trouble = Some(why);
+    }
+
+    /// The target answered.
+    pub(super) fn answered(&mut self, at_ms: i64) {
+        if !self.standing.up {
+            tracing::info!(target = %self.watched.name, "reached");
+            (self.standing.up, self.standing.since_ms) = (true, at_ms);
+        }
+        self.standing.trouble = None;
+    }
+}
