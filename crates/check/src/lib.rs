@@ -3,33 +3,24 @@
 //! A check decides by a pure function over what was looked at; the runner looks. This room must not know how a
 //! connection is made (that is `pg`), how proofs are kept (that is `store`), and it never prints.
 
-mod access;
-mod archiving;
-mod backend;
-mod bloat;
 pub mod catalogue;
-mod checkpoints;
 pub mod fix;
-mod index;
-mod nodes;
 pub mod options;
 mod proving;
-mod query_stats;
 pub mod readiness;
 pub mod report;
 pub mod rule;
 pub mod run;
 pub mod scene;
-mod server_log;
-mod slots;
-mod statements;
+mod subject;
 pub mod tune;
-mod user_objects;
-mod user_rows;
-mod vacuum;
 pub mod verdict;
-mod wal_room;
-mod widening;
 
 #[cfg(test)]
 pub(crate) mod testing;
+
+// What several checks are about is named by itself in them: `crate::index`, `crate::vacuum`.
+use subject::{
+    access, archiving, backend, bloat, checkpoints, index, nodes, query_stats, server_log, slots, statements,
+    user_objects, user_rows, vacuum, wal_room, widening,
+};
