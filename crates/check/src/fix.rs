@@ -42,6 +42,8 @@ pub struct Numbered {
 pub struct FixPlan {
     /// Steps that surus takes.
     pub steps: Vec<Numbered>,
+    /// Steps that surus takes when their finding is asked for by name, and only then.
+    pub by_name: Vec<Numbered>,
     /// Advice and decisions that only a person can carry out.
     pub manual: Vec<Numbered>,
 }
@@ -49,6 +51,7 @@ pub struct FixPlan {
 impl FixPlan {
     /// The plan for the wanted findings (check ids, groups or keys; none means all) of a report.
     ///
+    /// What blocks a table or takes a right away is taken only when it is wanted by name.
     /// Cheap and undoable steps come first: settings, then roles and rules, then SQL. A step that another
     /// finding asks for too is taken once. Of two findings that want different values of one setting, the worse
     /// finding wins.
@@ -67,19 +70,20 @@ impl FixPlan {
             .filter(|finding| wanted.is_empty() || wanted.iter().any(|want| matches(finding, want)));
         let mut plan = Self::default();
         for finding in chosen {
-            plan.add(finding);
+            plan.add(finding, !wanted.is_empty());
         }
         plan.steps.sort_by_key(|numbered| rank(&numbered.step));
-        for (at, step) in plan.steps.iter_mut().enumerate() {
-            step.number = at + 1;
-        }
-        for (at, step) in plan.manual.iter_mut().enumerate() {
-            step.number = at + 1;
+        for list in [&mut plan.steps, &mut plan.by_name, &mut plan.manual] {
+            for (at, step) in list.iter_mut().enumerate() {
+                step.number = at + 1;
+            }
         }
         Ok(plan)
     }
 
-    fn add(&mut self, finding: &Finding) {
+    fn add(&mut self, finding: &Finding, named: bool) {
+        // A plan is taken whole or not at all.
+        let waits = !named && finding.fix.iter().flat_map(|plan| &plan.steps).any(|step| step.by_name.is_some());
         for step in finding.fix.iter().flat_map(|plan| &plan.steps) {
             let database = match &step.action {
                 Action::Sql { database: Some(database), .. } => Some(database.clone()),
@@ -93,7 +97,11 @@ impl FixPlan {
                 step: step.clone(),
                 database,
             };
-            let list = if step.is_manual() { &mut self.manual } else { &mut self.steps };
+            let list = match step.is_manual() {
+                true => &mut self.manual,
+                false if waits => &mut self.by_name,
+                false => &mut self.steps,
+            };
             if !list.iter().any(|other| same_effect(other, &numbered)) {
                 list.push(numbered);
             }

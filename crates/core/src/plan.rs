@@ -111,6 +111,9 @@ pub struct Step {
     pub seconds: Option<f64>,
     /// How it is taken back.
     pub undo: Undo,
+    /// Why it is taken only when its finding is asked for by name: somebody must stand still for it, or loses something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_name: Option<String>,
 }
 
 impl Step {
@@ -123,6 +126,7 @@ impl Step {
             interrupts: Interruption::Reload,
             seconds: Some(0.1),
             undo: Undo::PreImage,
+            by_name: None,
         }
     }
 
@@ -141,6 +145,7 @@ impl Step {
             interrupts: Interruption::None,
             seconds: None,
             undo: Undo::Never { why: "no undo is known".into() },
+            by_name: None,
         }
     }
 
@@ -162,6 +167,7 @@ impl Step {
             interrupts: Interruption::None,
             seconds: None,
             undo: Undo::Never { why: "done by hand".into() },
+            by_name: None,
         }
     }
 
@@ -196,6 +202,13 @@ impl Step {
     #[must_use]
     pub fn interrupts(mut self, what: Interruption) -> Self {
         self.interrupts = what;
+        self
+    }
+
+    /// It is taken only when its finding is asked for by name, and why.
+    #[must_use]
+    pub fn only_by_name(mut self, why: impl Into<String>) -> Self {
+        self.by_name = Some(why.into());
         self
     }
 

@@ -281,6 +281,9 @@ pub(crate) fn with_hidden_verifiers(scene: &Scene<'_>, verdict: Verdict) -> Verd
 #[cfg(test)]
 pub(crate) use tests::rule;
 
+/// Why a step that takes a right away is taken only by name.
+pub(crate) const RELIED_ON: &str = "whoever relies on it is refused afterwards";
+
 #[cfg(test)]
 mod tests {
     use super::*;

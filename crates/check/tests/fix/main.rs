@@ -191,7 +191,7 @@ fn plan(steps: impl IntoIterator<Item = Step>) -> FixPlan {
         step,
         database: Some("postgres".into()),
     };
-    FixPlan { steps: steps.into_iter().enumerate().map(numbered).collect(), manual: Vec::new() }
+    FixPlan { steps: steps.into_iter().enumerate().map(numbered).collect(), by_name: Vec::new(), manual: Vec::new() }
 }
 
 /// The text of an error, which must name its kind and say these things.

@@ -126,17 +126,32 @@ async fn look(
 pub fn text(plan: &FixPlan, applying: bool) -> String {
     let mut out = String::new();
     if plan.steps.is_empty() {
-        out.push_str("There is nothing that surus can fix by itself.\n");
+        out.push_str(match plan.by_name.is_empty() {
+            true => "There is nothing that surus can fix by itself.\n",
+            false => "There is nothing that surus fixes without being asked for it by name.\n",
+        });
     } else {
         let _ = writeln!(out, "{}", Paint::strong(format!("Plan: {}", counted(plan.steps.len(), "step"))));
         for numbered in &plan.steps {
             step_text(&mut out, numbered);
         }
     }
+    if !plan.by_name.is_empty() {
+        let _ = writeln!(out, "\n{}", Paint::strong("Only when you name it: surus fix … FINDING"));
+        for numbered in &plan.by_name {
+            let why = numbered.step.by_name.as_ref().map(|why| format!("  {why}")).unwrap_or_default();
+            let _ = writeln!(out, "  {}{}", Paint::faint(&numbered.key), Paint::faint(why));
+            let _ = writeln!(out, "    {}", Paint::code(fix::description(numbered)));
+        }
+    }
     if !plan.manual.is_empty() {
         let _ = writeln!(out, "\n{}", Paint::strong("Left to you"));
+        let mut key = "";
         for numbered in &plan.manual {
-            let _ = writeln!(out, "  {}", Paint::faint(&numbered.key));
+            // The heading stands once over all that one finding asks for.
+            if std::mem::replace(&mut key, &numbered.key) != numbered.key {
+                let _ = writeln!(out, "  {}", Paint::faint(&numbered.key));
+            }
             for line in wrap::lines(&fix::description(numbered), wrap::width() - 4) {
                 let _ = writeln!(out, "    {line}");
             }

@@ -19,7 +19,7 @@ pub static CHECK: Check = Check {
           ALTER TABLE together make the table unavailable.",
     remedy: "Cancel the schema change; the queue dissolves at once. Run it again with lock_timeout of a few seconds and retries.",
     source: "surus, after PostgreSQL's lock queue; ten seconds of a table that nobody can read is an outage",
-    scope: Scope::Instance,
+    scope: Scope::Database,
     runs_on: RunsOn::Any,
     needs: &[Need::Stats],
     thresholds: &[Threshold { name: "wait", unit: "s", warn: None, crit: Some(10.0), bad: crate::rule::Bad::Above }],
@@ -35,10 +35,11 @@ pub static CHECK: Check = Check {
 macro_rules! queue {
     ($since:literal) => {
         concat!(
-            "WITH waits AS MATERIALIZED (SELECT pid, mode, database, relation, ",
+            "WITH waits AS MATERIALIZED (SELECT pid, mode, relation, ",
             $since,
-            " AS since, pg_blocking_pids(pid) AS blockers FROM (SELECT * FROM pg_locks WHERE NOT granted AND locktype = 'relation' LIMIT 500) l), \
-             behind AS (SELECT d.pid, count(*) AS followers FROM waits d JOIN waits w ON w.database = d.database AND w.relation = d.relation \
+            " AS since, pg_blocking_pids(pid) AS blockers FROM (SELECT * FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND database = \
+               (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 500) l), \
+             behind AS (SELECT d.pid, count(*) AS followers FROM waits d JOIN waits w ON w.relation = d.relation \
                AND w.pid <> d.pid AND d.pid = ANY (w.blockers) WHERE d.mode = 'AccessExclusiveLock' GROUP BY d.pid) "
         )
     };
@@ -50,10 +51,10 @@ macro_rules! list {
         concat!(
             "SELECT ",
             backend!("a"),
-            ", n.nspname AS schema, c.relname AS name, w.relation::bigint AS relation, b.followers, \
+            ", n.nspname AS schema, c.relname AS name, b.followers, \
                extract(epoch FROM clock_timestamp() - coalesce(w.since, a.query_start)) AS wait_s, w.blockers \
              FROM waits w JOIN behind b ON b.pid = w.pid JOIN pg_stat_activity a ON a.pid = w.pid \
-             LEFT JOIN pg_class c ON c.oid = w.relation AND a.datname = current_database() LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+             JOIN pg_class c ON c.oid = w.relation JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE w.mode = 'AccessExclusiveLock' ORDER BY wait_s DESC"
         )
     };
@@ -72,10 +73,7 @@ fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
 
 fn finding(severity: Severity, row: Row<'_>) -> Result<Finding, RowError> {
     let backend = Backend::read(row)?;
-    let table = match (row.opt_str("schema")?, row.opt_str("name")?) {
-        (Some(schema), Some(name)) => quote::qualified(schema, name),
-        _ => format!("relation {} of database {}", row.i64("relation")?, backend.database),
-    };
+    let table = quote::qualified(row.str("schema")?, row.str("name")?);
     let (wait_s, followers) = (row.f64("wait_s")?, row.i64("followers")?);
     let sessions = if followers == 1 { "session queues" } else { "sessions queue" };
     let title = format!(
@@ -116,7 +114,7 @@ mod tests {
             assert_eq!(on.findings(), [], "ten seconds are not over");
             on.limit("wait", 0.01);
             let found = on.findings();
-            assert_eq!(found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(), ["lock.ddl_queue:public.t"]);
+            assert_eq!(found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(), ["lock.ddl_queue:postgres/public.t"]);
             assert!(found[0].title.contains("and 1 session queues behind it"), "{}", found[0].title);
             on.run_in(&reader, "ROLLBACK");
         });

@@ -1,5 +1,5 @@
 use crate::{
-    access::{self, Network},
+    access::{self, Network, RELIED_ON},
     rule::{Check, Look, Need, RunsOn, Scope, Threshold},
     scene::Scene,
     verdict::{Judged, Verdict},
@@ -89,7 +89,7 @@ fn narrower(scene: &Scene<'_>, rule: &HbaRule) -> Plan {
     {
         let new = HbaRule { address: Some(only.clone()), netmask: None, ..rule.clone() };
         let effect = format!("only machines in {only} may use this line; all others are refused or meet a later line");
-        let step = Step::hba_line(rule.line, rule.shown(), Some(new.shown()), effect);
+        let step = Step::hba_line(rule.line, rule.shown(), Some(new.shown()), effect).only_by_name(RELIED_ON);
         return Plan::one(format!("narrow line {} of pg_hba.conf to {only}", rule.line), step);
     }
     Plan::advice(format!(

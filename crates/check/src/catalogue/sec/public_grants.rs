@@ -1,4 +1,5 @@
 use crate::{
+    access::RELIED_ON,
     rule::{Check, Look, RunsOn, Scope, Sql},
     scene::Scene,
     verdict::{Judged, Verdict},
@@ -72,7 +73,8 @@ fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
             format!("roles without a grant of their own lose {privileges} on {name}"),
         )
         .undo_sql(format!("GRANT {privileges} ON {kind} {name} TO PUBLIC"))
-        .takes(0.1);
+        .takes(0.1)
+        .only_by_name(RELIED_ON);
         findings.push(
             Finding::warn(name, title)
                 .detail(detail)

@@ -1,4 +1,5 @@
 use crate::{
+    access::RELIED_ON,
     rule::{Check, Look, RunsOn, Scope, Sql},
     scene::Scene,
     verdict::{Judged, Verdict},
@@ -52,7 +53,8 @@ fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
             format!("only roles with a grant of their own read {table}; grant the harmless columns again where they are needed"),
         )
         .undo_sql(format!("GRANT SELECT ON TABLE {table} TO {grantee}"))
-        .takes(0.1);
+        .takes(0.1)
+        .only_by_name(RELIED_ON);
         findings.push(
             Finding::warn(format!("{table}/{grantee}"), format!("{grantee} may read {columns} of {table}"))
                 .detail("By their names, these columns hold credentials or personal data.")

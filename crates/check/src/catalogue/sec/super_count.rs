@@ -1,4 +1,5 @@
 use crate::{
+    access::RELIED_ON,
     rule::{Check, Look, RunsOn, Scope, Sql, Threshold},
     scene::Scene,
     verdict::{Judged, Verdict},
@@ -74,7 +75,8 @@ fn of_role(name: &str, row: &Row<'_>) -> Result<Vec<Finding>, RowError> {
         };
         let step = Step::sql(format!("REVOKE {group} FROM {name}"), Lock::None, format!("{name} can no longer {can}"))
             .undo_sql(format!("GRANT {group} TO {name}"))
-            .takes(0.1);
+            .takes(0.1)
+            .only_by_name(RELIED_ON);
         findings.push(
             Finding::warn(format!("{name}/{group}"), format!("{name} may {can} ({group})"))
                 .detail("It acts there as the server's own account, which owns all data files: that is superuser by another name.")
@@ -94,7 +96,8 @@ fn of_role(name: &str, row: &Row<'_>) -> Result<Vec<Finding>, RowError> {
             let step =
                 Step::sql(format!("ALTER ROLE {name} NO{attribute}"), Lock::None, format!("{name} loses {attribute}"))
                     .undo_sql(format!("ALTER ROLE {name} {attribute}"))
-                    .takes(0.1);
+                    .takes(0.1)
+                    .only_by_name(RELIED_ON);
             findings.push(
                 Finding::info(format!("{name}/{attribute}"), format!("{name} has {attribute}"))
                     .detail(format!("Be sure that it is meant so: {what}."))

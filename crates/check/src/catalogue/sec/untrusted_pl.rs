@@ -1,4 +1,5 @@
 use crate::{
+    access::RELIED_ON,
     rule::{Check, Look, RunsOn, Scope, Sql},
     scene::Scene,
     verdict::{Judged, Verdict},
@@ -56,7 +57,8 @@ fn judge(_: &Scene<'_>, rows: &Rows) -> Judged {
                     format!("only its owner and roles with a grant of their own may call {name}"),
                 )
                 .undo_sql(format!("GRANT EXECUTE ON ROUTINE {name} TO PUBLIC"))
-                .takes(0.1);
+                .takes(0.1)
+        .only_by_name(RELIED_ON);
                 Finding::warn(name, format!("every role may call {name}, which is not confined to the database"))
                     .detail("What it does with its arguments happens on the host, as the server's account.")
                     .saw("language", row.text("language")?)
