@@ -36,12 +36,18 @@ class Relay:
                 sink.sendall(chunk)
         except OSError:
             pass
-        # The server's side ends last, when its backend is gone.
+        # A client that says goodbye waits for the server to hang up, which its backend does last of all.
         if name == "received":
             with self.lock:
                 self.open -= 1
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+            for end in (source, sink):
+                self.shut(end, socket.SHUT_RDWR)
+        else:
+            self.shut(sink, socket.SHUT_WR)
+
+    @staticmethod
+    def shut(end, how):
+        try:
+            end.shutdown(how)
+        except OSError:
+            pass
