@@ -55,6 +55,23 @@ fn findings_are_chosen_by_key_check_or_group() {
 }
 
 #[test]
+fn what_takes_a_right_away_waits_to_be_named() {
+    let desk = Desk::new();
+    let server = troubled();
+    server.sql("CREATE TABLE open_to_all(id int); GRANT INSERT ON open_to_all TO PUBLIC");
+    let dsn = server.dsn("postgres");
+    let key = "sec.public_grants:postgres/public.open_to_all";
+    let plan = |chosen: &[&str]| desk.run(&[&["fix", &dsn, "--format", "json"], chosen].concat()).json();
+    let all = plan(&[]);
+    assert!(steps(&all).iter().all(|(other, _)| other != key), "{all:#}");
+    assert!(all["by_name"].as_array().unwrap().iter().any(|step| step["key"] == key), "{all:#}");
+    let named = plan(&[key]);
+    assert_eq!((steps(&named)[0].0.as_str(), named["by_name"].as_array().unwrap().len()), (key, 0), "{named:#}");
+    let shown = desk.run(&["fix", &dsn]).out;
+    assert!(shown.contains("Only when you name it") && shown.contains("REVOKE INSERT"), "{shown}");
+}
+
+#[test]
 fn without_a_yes_nothing_is_done() {
     let desk = Desk::new();
     let server = troubled();
