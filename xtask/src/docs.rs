@@ -48,6 +48,7 @@ const AREAS: &[(char, &str)] = &[
     ('T', "Tuning"),
     ('G', "Configuration"),
     ('O', "Output"),
+    ('W', "surus serve"),
     ('X', "surus itself"),
 ];
 

@@ -41,7 +41,7 @@ pub struct Global {
     /// No colours
     #[arg(long, global = true)]
     pub no_color: bool,
-    /// Where surus keeps its own file
+    /// Where surus keeps its own files
     #[arg(long, global = true, value_name = "DIR", env = "SURUS_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -54,6 +54,8 @@ pub enum Command {
     Fix(FixArgs),
     /// A primary and a standby on this machine with problems planted: check, fix and look around
     Demo(DemoArgs),
+    /// Watch servers: collect, remember, and answer over HTTP
+    Serve(ServeArgs),
     /// Take back a change that `surus fix --apply` made
     Undo(UndoArgs),
     /// Settings tuned to the machine and to what the server's counters say, as a plan
@@ -136,6 +138,32 @@ pub struct DemoArgs {
     /// With json, one document with report, planted troubles and connection strings in place of text
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     pub format: DataFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  surus serve postgresql://surus@db.example/shop        watch one server; http://127.0.0.1:7432/
+  surus serve                                           watch the targets of surus.toml
+  surus serve --check-config                            is surus.toml fit for it?
+
+SIGHUP reads the configuration again, SIGTERM and Ctrl-C stop.
+
+Exit status: 0 stopped as asked · 2 the configuration is wrong · 3 the address or the data directory is taken
+  4 something outside failed")]
+pub struct ServeArgs {
+    /// Connection strings (URI or key=value); without any, the targets of the configuration, else PG* variables
+    #[arg(value_name = "DSN")]
+    pub targets: Vec<String>,
+    /// Where to listen [default: 127.0.0.1:7432]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Read the configuration, say what is wrong with it, and end
+    #[arg(long)]
+    pub check_config: bool,
+    /// How the log is written [default: text on a terminal, json elsewhere]
+    #[arg(long, value_enum)]
+    pub log_format: Option<DataFormat>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -323,7 +351,7 @@ pub enum StorageArg {
 }
 
 /// A size such as `512MB`, `16GB` or `1TB`; binary units, as PostgreSQL's settings have them.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim() {

@@ -5,8 +5,11 @@ mod config;
 mod demo;
 mod fix;
 mod proof;
+mod serve;
 mod tune;
 mod undo;
+
+pub use check::given;
 
 use crate::{
     args::{Args, Command, DataFormat},
@@ -25,6 +28,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Fix(fix) => fix::run(&global, fix).await,
         Command::Demo(demo) => demo::run(&global, demo).await,
         Command::Tune(tune) => tune::run(&global, tune).await,
+        Command::Serve(serve) => serve::run(&global, serve).await,
         Command::Undo(undo) => undo::run(&global, undo).await,
         Command::Proof { verb } => proof::run(&global, &verb),
         Command::Config { verb } => config::run(&global, &verb),

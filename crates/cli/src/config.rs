@@ -1,6 +1,15 @@
-//! `surus.toml`: one file, unknown keys are errors that point at the line.
+//! `surus.toml` and `conf.d/*.toml` beside it: unknown keys are errors that point at the line.
+
+mod files;
+pub mod quantity;
+mod secret_ref;
+mod watch;
+
+pub use secret_ref::SecretRef;
+pub use watch::{ObserveConfig, RemoteWriteConfig, SamplesConfig, ServeConfig};
 
 use crate::failure::Failure;
+use files::Part;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use surus_check::options::CheckConfig;
@@ -16,8 +25,12 @@ pub struct Config {
     /// What to look at.
     pub target: Vec<TargetConfig>,
     pub check: CheckConfig,
-    /// Where surus keeps its own file; the default depends on the user.
+    /// Where surus keeps its own files; the default depends on the user.
     pub data_dir: Option<PathBuf>,
+    pub serve: ServeConfig,
+    pub observe: ObserveConfig,
+    pub samples: SamplesConfig,
+    pub remote_write: Vec<RemoteWriteConfig>,
 }
 
 /// A `[[target]]`.
@@ -28,6 +41,8 @@ pub struct TargetConfig {
     pub name: String,
     /// A connection string; passwords belong into ~/.pgpass, or `env:NAME` stands for the whole string.
     pub dsn: String,
+    /// The label `cluster` of its series; a name that the nodes of one cluster share.
+    pub cluster: Option<String>,
 }
 
 impl TargetConfig {
@@ -54,53 +69,84 @@ impl Config {
         named.map(Path::to_owned).or_else(|| usual.into_iter().find(|path| path.is_file()))
     }
 
-    /// Reads the file of [`Config::path`]; without one, the defaults hold.
+    /// Reads the file of [`Config::path`] and those of `conf.d/` beside it; without one, the defaults hold.
     pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = Self::path(named) else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| Failure::new(code::CONFIG_READ, format!("{}: {error}", path.display())))?;
-        Self::parse(&text)
-            .map_err(|message| Failure::new(code::CONFIG_SYNTAX, format!("{}: {message}", path.display())))
+        let unreadable = |path: &Path, error: std::io::Error| {
+            Failure::new(code::CONFIG_READ, format!("{}: {error}", path.display()))
+        };
+        let wrong = |message: String| Failure::new(code::CONFIG_SYNTAX, message);
+        let mut paths = vec![path.clone()];
+        paths.extend(files::beside(&path).map_err(|error| unreadable(&path.with_file_name("conf.d"), error))?);
+        let mut parts = Vec::new();
+        for path in paths {
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+            let part = Part::parse(&path, &text);
+            parts.push(part.map_err(|message| wrong(format!("{}: {message}", path.display())))?);
+        }
+        files::merged(parts).map_err(wrong)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
-        if let Some(bad) = config.check.ignore.iter().find(|ignore| ignore.reason.trim().is_empty()) {
+    /// What is wrong although every key is known.
+    fn judge(&self) -> Result<(), String> {
+        if let Some(bad) = self.check.ignore.iter().find(|ignore| ignore.reason.trim().is_empty()) {
             return Err(format!("check.ignore \"{}\" has no reason; say why it is fine", bad.key));
         }
         let known = |id: &&String| surus_check::catalogue::find(id).is_none();
-        if let Some(bad) = config.check.thresholds.keys().find(known) {
+        if let Some(bad) = self.check.thresholds.keys().find(known) {
             return Err(format!("check.thresholds names \"{bad}\", which is no check; list them: surus check list"));
         }
-        for (id, levels) in &config.check.thresholds {
+        for (id, levels) in &self.check.thresholds {
             let own = surus_check::catalogue::find(id).map_or(&[][..], |check| check.thresholds);
             if let Some(name) = levels.keys().find(|name| !own.iter().any(|threshold| threshold.name == **name)) {
                 let names: Vec<_> = own.iter().map(|threshold| threshold.name).collect();
                 return Err(format!("check.thresholds.\"{id}\" has no limit \"{name}\"; it has: {}", names.join(", ")));
             }
         }
-        Ok(config)
+        unique("targets", self.target.iter().map(|target| target.name.as_str()))?;
+        unique("remote_write", self.remote_write.iter().map(|remote| remote.name.as_str()))?;
+        self.observe.judge()?;
+        self.remote_write.iter().try_for_each(RemoteWriteConfig::judge)
     }
+}
+
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if name.trim().is_empty() {
+            return Err(format!("one of the {what} has an empty name"));
+        }
+        if !seen.insert(name) {
+            return Err(format!("two {what} are named \"{name}\""));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Config, String> {
+        files::merged(vec![Part::parse(Path::new("surus.toml"), text)?])
+    }
+
     #[test]
     fn reads_targets_suppressions_and_limits() {
         let text = "[[target]]\nname = 'main'\ndsn = 'host=/tmp'\n[check]\nignore = [{ key = 'idx.unused', reason = 'year end' }]\n\
                     [check.thresholds.'conn.saturation']\nused = { warn = 60 }\n";
-        let config = Config::parse(text).unwrap();
+        let config = parse(text).unwrap();
         assert_eq!(config.target[0].name, "main");
         assert_eq!(config.check.thresholds["conn.saturation"]["used"].warn, Some(60.0));
     }
 
     #[test]
     fn the_reference_is_valid_and_changes_nothing() {
-        let reference = Config::parse(REFERENCE).unwrap();
+        let reference = parse(REFERENCE).unwrap();
         let defaults = Config::default();
         assert_eq!(reference.check.declared, defaults.check.declared);
+        assert_eq!((&reference.serve, &reference.observe), (&defaults.serve, &defaults.observe));
+        assert_eq!((&reference.samples, &reference.remote_write), (&defaults.samples, &defaults.remote_write));
         assert!(
             reference.check.ignore.is_empty() && reference.check.thresholds.is_empty() && reference.target.is_empty()
         );
@@ -110,23 +156,23 @@ mod tests {
             _ => line,
         });
         let text: Vec<&str> = examples.filter(|line| *line != "ignore = []").collect();
-        let config = Config::parse(&text.join("\n")).unwrap();
+        let config = parse(&text.join("\n")).unwrap();
         assert_eq!(
             (config.target.len(), config.check.ignore.len(), config.check.declared.rpo_seconds),
             (1, 1, Some(300.0))
         );
+        assert_eq!((config.remote_write.len(), config.samples.max_bytes.is_some()), (1, true));
+        assert!(config.serve.password.is_some() && config.serve.token.is_some());
     }
 
     #[test]
     fn refuses_unknown_keys_and_silent_suppressions() {
-        let unknown = Config::parse("[check]\nignroe = []\n").unwrap_err();
+        let unknown = parse("[check]\nignroe = []\n").unwrap_err();
         assert!(unknown.contains("line 2") && unknown.contains("ignroe"), "{unknown}");
-        assert!(Config::parse("[check]\nignore = [{ key = 'x', reason = ' ' }]\n").unwrap_err().contains("no reason"));
-        assert!(Config::parse("[check.thresholds.'no.such']\nx = { warn = 1 }\n").unwrap_err().contains("no check"));
+        assert!(parse("[check]\nignore = [{ key = 'x', reason = ' ' }]\n").unwrap_err().contains("no reason"));
+        assert!(parse("[check.thresholds.'no.such']\nx = { warn = 1 }\n").unwrap_err().contains("no check"));
         assert!(
-            Config::parse("[check.thresholds.'conn.saturation']\nx = { warn = 1 }\n")
-                .unwrap_err()
-                .contains("it has: used")
+            parse("[check.thresholds.'conn.saturation']\nx = { warn = 1 }\n").unwrap_err().contains("it has: used")
         );
     }
 }

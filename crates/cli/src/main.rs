@@ -10,6 +10,7 @@ mod output;
 mod paint;
 mod progress;
 mod report;
+mod serve;
 mod wrap;
 
 use clap::Parser;

@@ -109,6 +109,12 @@ codes! {
     OUTPUT_WRITE "SURUS-O001" Outside "the report cannot be written" "Check the path, its directory's mode and the free space."
     CHECK_UNKNOWN_ID "SURUS-O002" Usage "there is no such check" "List them: surus check list"
     INPUT_READ "SURUS-O003" Usage "a file that was named cannot be read" "Check the path and its mode."
+    // W: surus serve
+    WEB_OPEN "SURUS-W001" Usage "surus does not listen on the network without a login" "Set [serve] password = \"file:/etc/surus/password\" (or token) in surus.toml, or listen on 127.0.0.1."
+    WEB_PORT_TAKEN "SURUS-W002" Precondition "somebody listens on that address already" "Choose another with --listen, or find who has it: ss -ltnp"
+    WEB_LISTEN "SURUS-W003" Precondition "surus cannot listen on that address" "Give an address of this machine and a free port: --listen 127.0.0.1:7432"
+    SERVE_RUNNING "SURUS-W004" Precondition "another surus serve uses that data directory" "Stop it, or give this one a directory of its own with --data-dir."
+    SERVE_SECRET "SURUS-W005" Usage "a secret that the configuration refers to is not there" "Check the variable (env:NAME) or the file (file:/path); the file must be readable for surus."
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

@@ -1,0 +1,145 @@
+//! What the configuration and the command line make of `surus serve`, and how two of them differ.
+
+use crate::{
+    args::{Global, ServeArgs},
+    command::given,
+    config::{Config, ObserveConfig, RemoteWriteConfig, SamplesConfig, SecretRef},
+    failure::Failure,
+    ledger,
+};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use surus_core::secret::Secret;
+use surus_pg::Target;
+
+/// A server to be watched.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    pub name: String,
+    pub target: Target,
+    pub cluster: Option<String>,
+}
+
+/// Another store that gets every sample, its secrets resolved.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    pub config: RemoteWriteConfig,
+    pub password: Option<Secret>,
+    pub token: Option<Secret>,
+}
+
+/// Everything that `surus serve` needs to know, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub password: Option<Secret>,
+    pub token: Option<Secret>,
+    pub targets: Vec<Watched>,
+    pub observe: ObserveConfig,
+    pub samples: SamplesConfig,
+    pub remotes: Vec<Remote>,
+}
+
+impl Settings {
+    /// Reads the configuration and resolves all references of it.
+    pub fn read(global: &Global, args: &ServeArgs) -> Result<Self, Failure> {
+        let config = Config::load(global.config.as_deref())?;
+        let file = ledger::path(global, &config)?;
+        let data_dir = file.parent().map(PathBuf::from).unwrap_or_default();
+        let secret = |reference: &Option<SecretRef>, key: &str| {
+            reference.as_ref().map(|reference| reference.resolve(key)).transpose()
+        };
+        let remote = |config: &RemoteWriteConfig| {
+            let key = |key: &str| format!("remote_write \"{}\" {key}", config.name);
+            let (password, token) =
+                (secret(&config.password, &key("password"))?, secret(&config.token, &key("token"))?);
+            Ok(Remote { config: config.clone(), password, token })
+        };
+        Ok(Self {
+            listen: args.listen.unwrap_or(config.serve.listen),
+            data_dir,
+            password: secret(&config.serve.password, "serve.password")?,
+            token: secret(&config.serve.token, "serve.token")?,
+            targets: targets(args, &config)?,
+            remotes: config.remote_write.iter().map(remote).collect::<Result<_, Failure>>()?,
+            observe: config.observe,
+            samples: config.samples,
+        })
+    }
+
+    /// Every setting as a line of text, by its key. A secret shows as a fingerprint that changes with it.
+    fn lines(&self) -> BTreeMap<String, String> {
+        let mut lines = BTreeMap::new();
+        let mut set = |key: &str, value: &dyn std::fmt::Display| lines.insert(key.to_owned(), value.to_string());
+        set("serve.listen", &self.listen);
+        set("data_dir", &self.data_dir.display());
+        let (o, s) = (&self.observe, &self.samples);
+        for (key, span) in [("activity", o.activity), ("counters", o.counters), ("detail", o.detail), ("slow", o.slow)]
+        {
+            set(&format!("observe.{key}"), &span);
+        }
+        set("samples.keep", &s.keep);
+        set("samples.keep_long", &s.keep_long);
+        if let Some(bytes) = s.max_bytes {
+            set("samples.max_bytes", &bytes.0);
+        }
+        for watched in &self.targets {
+            let cluster = watched.cluster.as_ref().map(|name| format!(", cluster {name}")).unwrap_or_default();
+            set(&format!("target {}", watched.name), &format!("{}{cluster}", watched.target.label()));
+        }
+        for remote in &self.remotes {
+            set(&format!("remote_write {}", remote.config.name), &remote.config.url);
+        }
+        lines
+    }
+
+    /// How the new settings differ, one line for each key.
+    pub fn differences(&self, new: &Self) -> Vec<String> {
+        let (old_lines, new_lines) = (self.lines(), new.lines());
+        let gone = old_lines.iter().filter(|(key, _)| !new_lines.contains_key(*key));
+        let mut all: Vec<String> = gone.map(|(key, value)| format!("- {key} = {value}")).collect();
+        for (key, value) in &new_lines {
+            match old_lines.get(key) {
+                None => all.push(format!("+ {key} = {value}")),
+                Some(old) if old != value => all.push(format!("~ {key} = {old} -> {value}")),
+                Some(_) => {}
+            }
+        }
+        // What has no text that may be shown, or more than a line of it.
+        for (key, differs) in
+            [("serve.password", self.password != new.password), ("serve.token", self.token != new.token)]
+        {
+            if differs {
+                all.push(format!("~ {key} (a secret)"));
+            }
+        }
+        for remote in &new.remotes {
+            let before = self.remotes.iter().find(|old| old.config.name == remote.config.name);
+            if before.is_some_and(|old| !old.same_but_for_url(remote)) {
+                all.push(format!("~ remote_write {} (labels, headers or secrets)", remote.config.name));
+            }
+        }
+        all
+    }
+}
+
+impl Remote {
+    fn same_but_for_url(&self, other: &Self) -> bool {
+        let config = RemoteWriteConfig { url: other.config.url.clone(), ..self.config.clone() };
+        config == other.config && self.password == other.password && self.token == other.token
+    }
+}
+
+/// The targets of the command line, else those of the configuration, else what the environment says.
+fn targets(args: &ServeArgs, config: &Config) -> Result<Vec<Watched>, Failure> {
+    let given = given(&args.targets, config)?;
+    let from_file = args.targets.is_empty();
+    let watched = given.into_iter().enumerate().map(|(at, given)| {
+        let cluster = config.target.get(at).filter(|_| from_file).and_then(|target| target.cluster.clone());
+        let target = given
+            .target
+            .map_err(|error| Failure::new(error.code, format!("target {}: {}", given.name, error.message)))?;
+        Ok(Watched { name: given.name, target, cluster })
+    });
+    watched.collect()
+}

@@ -1,0 +1,251 @@
+//! Who may ask: a password (HTTP basic authentication or a login page with a session cookie) or a bearer token.
+//!
+//! Without either, only loopback is listened on, and only questions that were addressed to loopback are answered: a web
+//! page elsewhere that makes a browser ask this machine by a name of its own (DNS rebinding) gets nothing.
+
+mod failures;
+mod origin;
+mod sessions;
+
+use crate::{Site, pages};
+use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
+use axum::{
+    Form,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Redirect, Response},
+};
+use base64::Engine;
+use failures::Failures;
+use serde::Deserialize;
+use sessions::{COOKIE, Sessions};
+use std::{net::SocketAddr, sync::Arc};
+use surus_core::secret::Secret;
+
+/// The SHA-256 of a secret: of equal length for all, so that comparing says nothing about the length.
+type Fingerprint = [u8; 32];
+
+/// What is asked of who comes, and who has come.
+#[derive(Debug)]
+pub struct Access {
+    password: Option<Fingerprint>,
+    token: Option<Fingerprint>,
+    sessions: Sessions,
+    failures: Failures,
+}
+
+/// What the login page sends.
+#[derive(Deserialize)]
+pub struct LoginForm {
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// What a request shows of itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    Wrong,
+    Right,
+}
+
+impl Access {
+    /// With a password, a token, both, or neither.
+    pub fn new(password: Option<&Secret>, token: Option<&Secret>) -> Self {
+        let of = |secret: &Secret| fingerprint(secret.reveal().as_bytes());
+        Self {
+            password: password.map(of),
+            token: token.map(of),
+            sessions: Sessions::default(),
+            failures: Failures::default(),
+        }
+    }
+
+    /// Is anything asked of who comes?
+    pub fn asks(&self) -> bool {
+        self.password.is_some() || self.token.is_some()
+    }
+
+    fn is_password(&self, given: &str) -> bool {
+        self.password.is_some_and(|own| same(&own, given))
+    }
+
+    fn is_token(&self, given: &str) -> bool {
+        self.token.is_some_and(|own| same(&own, given))
+    }
+
+    /// The credentials of the `Authorization` header. The user's name does not matter: there is one password.
+    fn authorization(&self, headers: &HeaderMap) -> Shown {
+        let Some(value) = headers.get(header::AUTHORIZATION) else { return Shown::Nothing };
+        let right = value.to_str().ok().and_then(|value| value.split_once(' ')).is_some_and(|(scheme, rest)| {
+            let rest = rest.trim();
+            match scheme.to_ascii_lowercase().as_str() {
+                "bearer" => self.is_token(rest),
+                "basic" => basic_password(rest).is_some_and(|password| self.is_password(&password)),
+                _ => false,
+            }
+        });
+        if right { Shown::Right } else { Shown::Wrong }
+    }
+}
+
+fn fingerprint(bytes: &[u8]) -> Fingerprint {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}
+
+fn same(own: &Fingerprint, given: &str) -> bool {
+    verify_slices_are_equal(own, &fingerprint(given.as_bytes())).is_ok()
+}
+
+/// The password of `base64(user:password)`, RFC 7617.
+fn basic_password(encoded: &str) -> Option<String> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    text.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+/// May be seen by everybody: it says nothing about a database.
+fn is_open(path: &str) -> bool {
+    ["/-/healthy", "/-/ready", "/login"].contains(&path) || path.starts_with("/static/")
+}
+
+/// Lets a request through, or says what it needs.
+pub async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let (access, headers, path) = (&site.access, request.headers(), request.uri().path());
+    if !access.asks() && !origin::is_for_loopback(&request) {
+        return refused(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Nothing was answered: without a password surus answers only to localhost and loopback addresses.\n\
+             Set [serve] password in surus.toml to reach it under another name.\n",
+        );
+    }
+    // The API only reads, whatever the method.
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if changes && !path.starts_with("/api/") && !origin::is_own(headers) {
+        return refused(StatusCode::FORBIDDEN, "Nothing was done: the request comes from another site.\n");
+    }
+    if !access.asks() || is_open(path) || access.sessions.knows(headers) {
+        return next.run(request).await;
+    }
+    let peer = peer(&request);
+    let shown = access.authorization(headers);
+    if shown != Shown::Nothing && access.failures.too_many(peer) {
+        return too_many();
+    }
+    match shown {
+        Shown::Right => next.run(request).await,
+        Shown::Wrong => {
+            access.failures.note(peer);
+            tracing::warn!(peer = ?peer, "somebody came with a wrong password or token");
+            unauthorized()
+        }
+        Shown::Nothing if wants_page(&request) => {
+            let query: String = form_urlencoded::Serializer::new(String::new())
+                .append_pair("next", request.uri().path_and_query().map_or("/", |path| path.as_str()))
+                .finish();
+            Redirect::to(&format!("/login?{query}")).into_response()
+        }
+        Shown::Nothing => unauthorized(),
+    }
+}
+
+/// The address that asks; requests that did not come over a socket have none.
+fn peer(request: &Request) -> Option<std::net::IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
+}
+
+/// Is it a browser that opens a page?
+fn wants_page(request: &Request) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    request.method() == Method::GET && accept.contains("text/html") && !request.uri().path().starts_with("/api/")
+}
+
+fn refused(status: StatusCode, text: &'static str) -> Response {
+    (status, text).into_response()
+}
+
+fn unauthorized() -> Response {
+    let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"surus\", charset=\"UTF-8\"")];
+    (StatusCode::UNAUTHORIZED, ask, "A password or a token is needed.\n").into_response()
+}
+
+fn too_many() -> Response {
+    let wait = [(header::RETRY_AFTER, failures::WINDOW.as_secs().to_string())];
+    (StatusCode::TOO_MANY_REQUESTS, wait, "Too many wrong passwords from this address; wait a minute.\n")
+        .into_response()
+}
+
+/// `POST /login`: the right password gets a session cookie.
+pub async fn log_in(
+    State(site): State<Arc<Site>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Form(form): Form<LoginForm>,
+) -> Response {
+    let (access, peer) = (&site.access, Some(peer.ip()));
+    if access.failures.too_many(peer) {
+        return too_many();
+    }
+    if !access.is_password(&form.password) && !access.is_token(&form.password) {
+        access.failures.note(peer);
+        tracing::warn!(peer = ?peer, "somebody came with a wrong password");
+        return (StatusCode::UNAUTHORIZED, pages::login_form(&form.next, true)).into_response();
+    }
+    let Some(cookie) = access.sessions.begin() else {
+        return refused(StatusCode::INTERNAL_SERVER_ERROR, "Nobody was logged in: the system has no random numbers.\n");
+    };
+    ([(header::SET_COOKIE, cookie)], Redirect::to(own_path(&form.next))).into_response()
+}
+
+/// `POST /logout`: the session ends.
+pub async fn log_out(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    site.access.sessions.end(&headers);
+    let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+    ([(header::SET_COOKIE, gone)], Redirect::to("/login")).into_response()
+}
+
+/// Where to go after the login: a path of this server, never another site.
+fn own_path(next: &str) -> &str {
+    let own = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n']);
+    if own { next } else { "/" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn shown(access: &Access, value: &str) -> Shown {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        access.authorization(&headers)
+    }
+
+    #[test]
+    fn the_password_and_the_token_are_told_apart() {
+        let access = Access::new(Some(&Secret::new("geheim:1")), Some(&Secret::new("abc")));
+        // surus:geheim:1, surus:geheim, and no colon at all.
+        assert_eq!(shown(&access, "Basic c3VydXM6Z2VoZWltOjE="), Shown::Right);
+        assert_eq!(shown(&access, "Basic c3VydXM6Z2VoZWlt"), Shown::Wrong);
+        assert_eq!(shown(&access, "Basic c3VydXM="), Shown::Wrong);
+        assert_eq!(shown(&access, "bearer abc"), Shown::Right);
+        assert_eq!(shown(&access, "Bearer geheim:1"), Shown::Wrong);
+        assert_eq!(shown(&access, "Bearer"), Shown::Wrong);
+        assert_eq!(shown(&access, "Digest x"), Shown::Wrong);
+        assert_eq!(access.authorization(&HeaderMap::new()), Shown::Nothing);
+        // With a token only, an empty password does not fit.
+        let access = Access::new(None, Some(&Secret::new("abc")));
+        assert_eq!(shown(&access, "Basic c3VydXM6"), Shown::Wrong);
+    }
+
+    #[test]
+    fn nobody_is_sent_to_another_site() {
+        assert_eq!(own_path("/collectors?a=b"), "/collectors?a=b");
+        for foreign in ["//evil.example", "https://evil.example", "/\\evil.example", "", "/a\r\nb"] {
+            assert_eq!(own_path(foreign), "/", "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Pages for people.
+
+mod frame;
+
+use crate::Site;
+use axum::{
+    extract::{Query, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use frame::frame;
+use maud::html;
+use serde::Deserialize;
+use std::sync::Arc;
+
+const STYLE: &str = include_str!("pages/surus.css");
+
+/// Only what this server itself gives may be loaded; nothing runs, nothing frames.
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// Headers that every answer carries.
+pub async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    set(header::CONTENT_SECURITY_POLICY, POLICY);
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "same-origin");
+    set(header::CACHE_CONTROL, "no-store");
+    response
+}
+
+/// `/`
+pub async fn first(State(site): State<Arc<Site>>) -> Html<String> {
+    frame(
+        "surus",
+        site.access.asks(),
+        html! {
+            h1 { "surus" }
+            p { "No target is watched." }
+        },
+    )
+}
+
+/// `/static/surus.css`
+pub async fn style() -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=3600")];
+    (headers, STYLE).into_response()
+}
+
+/// What the login page is called with.
+#[derive(Deserialize)]
+pub struct Next {
+    #[serde(default)]
+    next: String,
+}
+
+/// `GET /login`
+pub async fn login(Query(Next { next }): Query<Next>) -> Html<String> {
+    login_form(&next, false)
+}
+
+/// The login page.
+pub fn login_form(next: &str, wrong: bool) -> Html<String> {
+    frame(
+        "Log in",
+        false,
+        html! {
+            h1 { "surus" }
+            @if wrong {
+                p.crit { "That was not the password." }
+            }
+            form.login method="post" action="/login" {
+                input type="hidden" name="next" value=(next);
+                // For the browser's memory of passwords; surus has one password and no user names.
+                input type="hidden" name="username" autocomplete="username" value="surus";
+                label for="password" { "Password or token" }
+                input #password type="password" name="password" autocomplete="current-password" required autofocus;
+                button { "Log in" }
+            }
+            p.faint { "It is set by [serve] password or token in surus.toml." }
+        },
+    )
+}
+
+/// Any other address.
+pub async fn not_found() -> Response {
+    let page = frame(
+        "Not found",
+        false,
+        html! {
+            h1 { "There is no such page" }
+            p { a href="/" { "To the first page" } }
+        },
+    );
+    (StatusCode::NOT_FOUND, page).into_response()
+}
