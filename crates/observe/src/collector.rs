@@ -1,7 +1,7 @@
 //! What a collector is: one static value per file of `collectors/`.
 
-use surus_core::series::{Family, Labels, Point, Told};
-use surus_pg::{Facts, RowError, Rows, Sql};
+use surus_core::series::{Family, Labels, MetricKind, Point, Told};
+use surus_pg::{Facts, Row, RowError, Rows, Sql, quote};
 
 /// How often a collector runs, unless the configuration says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +38,8 @@ pub enum Need {
     Stats,
     /// Call the pg_ls_* functions: pg_monitor.
     Monitor,
-    /// The extension is installed in the database that is asked.
+    /// The extension is installed in the database that is asked. The texts say [`SCHEMA`] for where it lives, since
+    /// `search_path` is pinned; [`Collector::text`] fills it in.
     Extension(&'static str),
     /// This major or newer.
     Major(u16),
@@ -61,6 +62,48 @@ pub struct Collector {
     /// Turns the rows into points. Pure.
     pub read: fn(&Rows, &Scene<'_>, &mut Page) -> Result<(), RowError>,
 }
+
+/// Stands in a query's text for the schema of the extension that the collector needs.
+pub const SCHEMA: &str = "@schema@";
+
+impl Collector {
+    /// The query for this major; `schema` is where the extension lives that it needs, if it needs one. Nothing when
+    /// this major has nothing to ask for.
+    pub fn text(&self, major: u16, schema: Option<&str>) -> Option<String> {
+        let text = Sql::of_major(self.sql, major)?;
+        match (self.extension(), schema) {
+            (None, _) => Some(text.to_owned()),
+            (Some(_), Some(schema)) => Some(text.replace(SCHEMA, &quote::ident(schema))),
+            (Some(_), None) => None,
+        }
+    }
+
+    /// The extension that must be installed in the database that is asked.
+    pub fn extension(&self) -> Option<&'static str> {
+        self.needs.iter().find_map(|need| if let Need::Extension(name) = need { Some(*name) } else { None })
+    }
+}
+
+/// A family with the labels that its points have, besides those that say which target it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared {
+    pub family: &'static Family,
+    pub labels: &'static [&'static str],
+}
+
+/// Has a collector left out rows, because its query stops at a limit? Told by every collector that has one.
+pub static TRUNCATED: Family = Family {
+    name: "surus_collector_truncated",
+    kind: MetricKind::Gauge,
+    help: "1 when the collector stopped at its limit of rows and the rest is missing, else 0",
+};
+
+/// The labels of [`TRUNCATED`].
+pub const TRUNCATED_LABELS: &[&str] = &["collector", "datname"];
+
+/// Families that are read from a column of the same row each, with the name of the column; none for those that the
+/// collector fills otherwise.
+pub type Columns = [(&'static Family, &'static str)];
 
 /// What a collector may know besides its rows.
 pub struct Scene<'a> {
@@ -92,8 +135,116 @@ impl Page {
         }
     }
 
+    /// As [`Page::tell`], with labels that several families share.
+    pub fn put(&mut self, family: &'static Family, labels: &Labels, value: f64) {
+        let point = Point { labels: labels.clone(), value };
+        match self.told.iter_mut().rev().find(|told| std::ptr::eq(told.family, family)) {
+            Some(told) => told.points.push(point),
+            None => self.told.push(Told { family, points: vec![point] }),
+        }
+    }
+
+    /// The values of a row's columns, all under these labels. NULL is left out.
+    ///
+    /// # Errors
+    /// When the row has no such column, or what it holds is no number.
+    pub fn columns(&mut self, labels: &Labels, row: Row<'_>, columns: &Columns) -> Result<(), RowError> {
+        for (family, column) in columns.iter().filter(|(_, column)| !column.is_empty()) {
+            if let Some(value) = row.opt_f64(column)? {
+                self.put(family, labels, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of all rows: each row's labels are its columns of those names, and its values its columns.
+    ///
+    /// # Errors
+    /// As [`Page::columns`].
+    pub fn table(&mut self, rows: &Rows, names: &[&'static str], columns: &Columns) -> Result<(), RowError> {
+        for row in rows.iter() {
+            self.columns(&labels(row, names)?, row, columns)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Page::table`] for a query that stops one row behind its limit: that row is not told but noted.
+    ///
+    /// # Errors
+    /// As [`Page::columns`].
+    pub fn limited(
+        &mut self,
+        rows: &Rows,
+        limit: &Limit<'_>,
+        names: &[&'static str],
+        columns: &Columns,
+    ) -> Result<(), RowError> {
+        for row in rows.iter().take(limit.rows) {
+            self.columns(&labels(row, names)?, row, columns)?;
+        }
+        self.note(rows, limit);
+        Ok(())
+    }
+
+    /// Notes whether the query met its limit.
+    pub fn note(&mut self, rows: &Rows, limit: &Limit<'_>) {
+        let labels = [("collector", limit.collector), ("datname", limit.database)];
+        self.tell(&TRUNCATED, labels, f64::from(u8::from(rows.len() > limit.rows)));
+    }
+
     /// All that was written down.
     pub fn into_told(self) -> Vec<Told> {
         self.told
     }
 }
+
+/// Where a query stops: it asks for one row more, to see that there are more.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit<'a> {
+    pub collector: &'static str,
+    /// Empty for collectors of the whole instance.
+    pub database: &'a str,
+    pub rows: usize,
+}
+
+/// The columns of those names as labels; NULL is no label.
+///
+/// # Errors
+/// When the row has no such column.
+pub fn labels(row: Row<'_>, names: &[&'static str]) -> Result<Labels, RowError> {
+    let mut pairs = Vec::with_capacity(names.len());
+    for name in names {
+        pairs.push((*name, row.opt_str(name)?.unwrap_or_default()));
+    }
+    Ok(Labels::merged(pairs))
+}
+
+/// Declares families in groups that have the same labels: a static for each family, a constant [`Columns`] for each
+/// group, and `FAMILIES` and `DECLARED` over all of them. The text before the help is the column it is read from;
+/// empty when the collector fills it otherwise. `limited;` in front adds [`TRUNCATED`].
+macro_rules! families {
+    (limited; $($rest:tt)*) => {
+        $crate::collector::families!(@with [&$crate::collector::TRUNCATED,]
+            [$crate::collector::Declared {
+                family: &$crate::collector::TRUNCATED,
+                labels: $crate::collector::TRUNCATED_LABELS,
+            },] $($rest)*);
+    };
+    (@with [$($family:tt)*] [$($declared:tt)*]
+        $($group:ident $labels:tt { $($id:ident = $kind:ident $name:literal $column:literal $help:literal;)* })*) => {
+        $($(static $id: surus_core::series::Family = surus_core::series::Family {
+            name: $name,
+            kind: surus_core::series::MetricKind::$kind,
+            help: $help,
+        };)*)*
+        $(#[allow(dead_code, reason = "a collector may fill all families of a group by hand")]
+        const $group: &$crate::collector::Columns = &[$((&$id, $column)),*];)*
+        const FAMILIES: &[&surus_core::series::Family] = &[$($family)* $($(&$id,)*)*];
+        pub(super) const DECLARED: &[$crate::collector::Declared] =
+            &[$($declared)* $($($crate::collector::Declared { family: &$id, labels: &$labels },)*)*];
+    };
+    ($($rest:tt)*) => {
+        $crate::collector::families!(@with [] [] $($rest)*);
+    };
+}
+pub(crate) use families;

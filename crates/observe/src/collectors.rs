@@ -1,6 +1,57 @@
 //! The catalogue: every collector, one file each. Adding one touches two places, its file and this table.
 
-use crate::collector::Collector;
+use crate::collector::{Collector, Declared};
 
-/// Every collector, in the order in which they run.
-pub const ALL: &[&Collector] = &[];
+macro_rules! catalogue {
+    (always { $($name:ident),* $(,)? } wanted { $($other:ident),* $(,)? }) => {
+        $(pub mod $name;)*
+        $(pub mod $other;)*
+
+        /// Every collector that runs unless the configuration says otherwise, in the order in which they run.
+        pub static ALL: &[&Collector] = &[$(&$name::COLLECTOR),*];
+
+        /// Those that run only when the configuration asks for them: their series are many.
+        pub static OPT_IN: &[&Collector] = &[$(&$other::COLLECTOR),*];
+
+        /// The families of each collector, with their labels.
+        static DECLARED: &[(&Collector, &[Declared])] = &[
+            $((&$name::COLLECTOR, $name::DECLARED),)*
+            $((&$other::COLLECTOR, $other::DECLARED),)*
+        ];
+    };
+}
+
+catalogue! {
+    always {
+        instance,
+        stat_database,
+        stat_database_conflicts,
+        checkpoints,
+        stat_activity,
+        locks,
+        replication,
+        stat_replication,
+        replication_slots,
+        stat_archiver,
+        settings,
+        database,
+        user_tables,
+    }
+    wanted {
+    }
+}
+
+/// The families of a collector, with their labels.
+pub fn declared(collector: &Collector) -> &'static [Declared] {
+    DECLARED.iter().find(|(one, _)| std::ptr::eq(*one, collector)).map_or(&[], |(_, declared)| declared)
+}
+
+/// The collector of this name, whether it runs always or only when it is wanted.
+pub fn find(name: &str) -> Option<&'static Collector> {
+    ALL.iter().chain(OPT_IN).find(|collector| collector.name == name).copied()
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

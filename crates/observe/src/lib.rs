@@ -12,6 +12,7 @@ mod breaker;
 pub mod collector;
 pub mod collectors;
 mod desk;
+pub mod exposition;
 mod gate;
 mod observatory;
 pub mod own;

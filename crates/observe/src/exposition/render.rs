@@ -1,0 +1,276 @@
+//! Writing the formats.
+
+use super::Format;
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+use surus_core::series::{Family, Labels, METRIC_NAME, MetricKind, Told};
+
+/// What one target tells.
+#[derive(Debug, Clone)]
+pub struct Part<'a> {
+    /// `host:port`: the label `server`.
+    pub server: &'a str,
+    pub told: Vec<&'a Told>,
+}
+
+/// Families that are about the exporter or its host. postgres_exporter and node_exporter give them no label `server`;
+/// they get one only where several targets must be told apart.
+const OWN: &[&str] = &["pg_up", "pg_exporter_", "pg_scrape_", "node_", "process_", "surus_", "up"];
+
+/// One line to come.
+struct Line<'a> {
+    name: &'a str,
+    labels: &'a Labels,
+    server: &'a str,
+    value: f64,
+}
+
+/// All lines under one `HELP` and `TYPE`.
+struct Block<'a> {
+    family: &'a Family,
+    lines: Vec<Line<'a>>,
+}
+
+/// The parts as text, families in the order of their names and each once, series in the order of their labels. Of two
+/// series with the same labels the first holds, since a scrape with both would be refused.
+pub fn render(parts: &[Part<'_>], format: Format) -> String {
+    let several = parts.iter().map(|part| part.server).collect::<BTreeSet<_>>().len() > 1;
+    let mut blocks: BTreeMap<&str, Block<'_>> = BTreeMap::new();
+    for part in parts {
+        for told in &part.told {
+            let server = if several || !is_own(told.family.name) { part.server } else { "" };
+            let block = blocks
+                .entry(base(told.family))
+                .or_insert_with(|| Block { family: told.family, lines: Vec::with_capacity(told.points.len()) });
+            let lines = told.points.iter().map(|point| Line {
+                name: told.family.name,
+                labels: &point.labels,
+                server: if point.labels.get("server").is_some() { "" } else { server },
+                value: point.value,
+            });
+            block.lines.extend(lines);
+        }
+    }
+    let series: usize = blocks.values().map(|block| block.lines.len()).sum();
+    let mut out = String::with_capacity(series * 120 + blocks.len() * 160);
+    let names: BTreeSet<&str> = blocks.keys().copied().collect();
+    for (name, mut block) in blocks {
+        block.lines.sort_by(order);
+        block.lines.dedup_by(|one, first| order(one, first) == Ordering::Equal);
+        head(&mut out, name, block.family, format, &names);
+        for line in &block.lines {
+            sample(&mut out, line);
+        }
+    }
+    if format == Format::OpenMetrics {
+        out.push_str("# EOF\n");
+    }
+    out
+}
+
+fn is_own(name: &str) -> bool {
+    OWN.iter().any(|own| if own.ends_with('_') { name.starts_with(own) } else { name == *own })
+}
+
+/// The name under which a family is described: the parts of a histogram or summary are one.
+fn base(family: &Family) -> &str {
+    let name = family.name;
+    match family.kind {
+        MetricKind::Histogram | MetricKind::Summary => {
+            let parts = ["_bucket", "_sum", "_count"];
+            parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)
+        }
+        _ => name,
+    }
+}
+
+/// By labels, then by target; buckets by their bound and before the sum and the count.
+fn order(a: &Line<'_>, b: &Line<'_>) -> Ordering {
+    if a.name == b.name && !a.name.ends_with("_bucket") {
+        return a.labels.cmp(b.labels).then_with(|| a.server.cmp(b.server));
+    }
+    let bound = |line: &Line<'_>| line.labels.get("le").and_then(|le| le.parse::<f64>().ok()).unwrap_or(f64::INFINITY);
+    let others = |line: &Line<'_>| line.labels.keep(|name| name != "le");
+    others(a)
+        .cmp(&others(b))
+        .then_with(|| a.server.cmp(b.server))
+        .then_with(|| a.name.cmp(b.name))
+        .then_with(|| bound(a).total_cmp(&bound(b)))
+}
+
+fn head(out: &mut String, name: &str, family: &Family, format: Format, names: &BTreeSet<&str>) {
+    let (name, kind) = match (format, family.kind) {
+        (Format::Text, kind) => (name, kind.as_str()),
+        (Format::OpenMetrics, MetricKind::Unknown) => (name, "unknown"),
+        // A counter is named without its suffix here, unless an old name without suffix stands beside it.
+        (Format::OpenMetrics, MetricKind::Counter) => match name.strip_suffix("_total") {
+            Some(base) if !names.contains(base) => (base, "counter"),
+            _ => (name, "unknown"),
+        },
+        (Format::OpenMetrics, kind) => (name, kind.as_str()),
+    };
+    let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
+    let help = if format == Format::OpenMetrics { help.replace('"', "\\\"") } else { help };
+    // Writing to a String cannot fail.
+    let _written = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn sample(out: &mut String, line: &Line<'_>) {
+    out.push_str(line.name);
+    let mut open = false;
+    // `server` takes its place among the others, so that the same series is always written the same way.
+    let mut server = (!line.server.is_empty()).then_some(line.server);
+    for (name, value) in line.labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
+        if name > "server"
+            && let Some(server) = server.take()
+        {
+            label(out, &mut open, "server", server);
+        }
+        label(out, &mut open, name, value);
+    }
+    if let Some(server) = server {
+        label(out, &mut open, "server", server);
+    }
+    if open {
+        out.push('}');
+    }
+    out.push(' ');
+    number(out, line.value);
+    out.push('\n');
+}
+
+fn label(out: &mut String, open: &mut bool, name: &str, value: &str) {
+    out.push(if *open { ',' } else { '{' });
+    *open = true;
+    out.push_str(name);
+    out.push_str("=\"");
+    if value.contains(['\\', '"', '\n']) {
+        for c in value.chars() {
+            match c {
+                '\\' => out.push_str("\\\\"),
+                '"' => out.push_str("\\\""),
+                '\n' => out.push_str("\\n"),
+                other => out.push(other),
+            }
+        }
+    } else {
+        out.push_str(value);
+    }
+    out.push('"');
+}
+
+fn number(out: &mut String, value: f64) {
+    let _written = match value {
+        _ if value.is_nan() => out.write_str("NaN"),
+        f64::INFINITY => out.write_str("+Inf"),
+        f64::NEG_INFINITY => out.write_str("-Inf"),
+        // Digits without end help nobody.
+        _ if value != 0.0 && !(1e-5..1e21).contains(&value.abs()) => write!(out, "{value:e}"),
+        _ => write!(out, "{value}"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::parse;
+    use surus_core::series::Point;
+
+    static UP: Family = Family { name: "pg_up", kind: MetricKind::Gauge, help: "Is it there" };
+    static SIZE: Family =
+        Family { name: "pg_database_size_bytes", kind: MetricKind::Gauge, help: "A \"size\" \\ of\nmany" };
+    static OLD: Family = Family { name: "pg_checks", kind: MetricKind::Counter, help: "Old" };
+    static NEW: Family = Family { name: "pg_checks_total", kind: MetricKind::Counter, help: "New" };
+    static WAL: Family = Family { name: "pg_wal_total", kind: MetricKind::Counter, help: "WAL" };
+    static BUCKET: Family = Family { name: "idle_seconds_bucket", kind: MetricKind::Histogram, help: "Idle" };
+    static SUM: Family = Family { name: "idle_seconds_sum", kind: MetricKind::Histogram, help: "Idle" };
+    static COUNT: Family = Family { name: "idle_seconds_count", kind: MetricKind::Histogram, help: "Idle" };
+
+    fn told(family: &'static Family, points: &[(&[(&str, &str)], f64)]) -> Told {
+        let points = points
+            .iter()
+            .map(|(labels, value)| Point { labels: Labels::merged(labels.iter().copied()), value: *value })
+            .collect();
+        Told { family, points }
+    }
+
+    fn one<'a>(server: &'a str, told: &'a [Told]) -> Part<'a> {
+        Part { server, told: told.iter().collect() }
+    }
+
+    #[test]
+    fn one_target_has_the_labels_of_the_exporter() {
+        let all = [
+            told(&UP, &[(&[], 1.0)]),
+            told(
+                &SIZE,
+                &[(&[("datname", "b")], 2.5e21), (&[("datname", "a\"\\\nx")], f64::NAN), (&[("tab", "z")], 0.0)],
+            ),
+        ];
+        let text = render(&[one("h:5432", &all)], Format::Text);
+        let expected = "# HELP pg_database_size_bytes A \"size\" \\\\ of\\nmany\n# TYPE pg_database_size_bytes gauge\n\
+            pg_database_size_bytes{datname=\"a\\\"\\\\\\nx\",server=\"h:5432\"} NaN\n\
+            pg_database_size_bytes{datname=\"b\",server=\"h:5432\"} 2.5e21\n\
+            pg_database_size_bytes{server=\"h:5432\",tab=\"z\"} 0\n\
+            # HELP pg_up Is it there\n# TYPE pg_up gauge\npg_up 1\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn several_targets_share_one_head_and_are_told_apart() {
+        let (a, b) = ([told(&UP, &[(&[], 1.0)])], [told(&UP, &[(&[], 0.0), (&[], 1.0)])]);
+        let text = render(&[one("b:1", &b), one("a:1", &a)], Format::Text);
+        assert_eq!(
+            text,
+            "# HELP pg_up Is it there\n# TYPE pg_up gauge\npg_up{server=\"a:1\"} 1\npg_up{server=\"b:1\"} 0\n"
+        );
+    }
+
+    #[test]
+    fn openmetrics_keeps_every_name() {
+        let all = [told(&OLD, &[(&[], 1.0)]), told(&NEW, &[(&[], 1.0)]), told(&WAL, &[(&[], 3.0)])];
+        let text = render(&[one("", &all)], Format::OpenMetrics);
+        let expected = "# HELP pg_checks Old\n# TYPE pg_checks unknown\npg_checks 1\n\
+            # HELP pg_checks_total New\n# TYPE pg_checks_total unknown\npg_checks_total 1\n\
+            # HELP pg_wal WAL\n# TYPE pg_wal counter\npg_wal_total 3\n# EOF\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_histogram_is_one_family_with_its_buckets_in_order() {
+        let labels = |le: &'static str| [("app", "x"), ("le", le)];
+        let (ten, two, inf) = (labels("10"), labels("2"), labels("+Inf"));
+        let all = [
+            told(&SUM, &[(&[("app", "x")], 7.5)]),
+            told(&COUNT, &[(&[("app", "x")], 3.0)]),
+            told(&BUCKET, &[(&ten, 2.0), (&inf, 3.0), (&two, 1.0)]),
+        ];
+        let text = render(&[one("", &all)], Format::Text);
+        let expected = "# HELP idle_seconds Idle\n# TYPE idle_seconds histogram\n\
+            idle_seconds_bucket{app=\"x\",le=\"2\"} 1\nidle_seconds_bucket{app=\"x\",le=\"10\"} 2\n\
+            idle_seconds_bucket{app=\"x\",le=\"+Inf\"} 3\nidle_seconds_count{app=\"x\"} 3\nidle_seconds_sum{app=\"x\"} 7.5\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let values = [0.0, -1.0, 1e300, 1e-300, 0.1, 123_456_789.125, f64::INFINITY, f64::NEG_INFINITY, 9e15, 1e-5];
+        let names: Vec<String> = (0..values.len()).map(|at| format!("{at}\\n\n\"ä{{,}}=")).collect();
+        let points: Vec<Point> = names
+            .iter()
+            .zip(values)
+            .map(|(name, value)| Point { labels: Labels::merged([("datname", name.as_str())]), value })
+            .collect();
+        let all = [Told { family: &SIZE, points: points.clone() }];
+        let text = render(&[one("[::1]:5432", &all)], Format::Text);
+        let blocks = parse(&text).unwrap();
+        assert_eq!((blocks.len(), blocks[0].kind, blocks[0].help.as_str()), (1, MetricKind::Gauge, SIZE.help));
+        for (sample, point) in blocks[0].samples.iter().zip(&points) {
+            assert_eq!(sample.labels, point.labels.with("server", "[::1]:5432").with(METRIC_NAME, SIZE.name));
+            assert_eq!(sample.value, point.value);
+        }
+    }
+}
