@@ -18,7 +18,10 @@ pub struct Part<'a> {
 
 /// Families that are about the exporter or its host. postgres_exporter and node_exporter give them no label `server`;
 /// they get one only where several targets must be told apart.
-const OWN: &[&str] = &["pg_up", "pg_exporter_", "pg_scrape_", "node_", "process_", "surus_", "up"];
+const OWN: &[&str] = &["pg_up", "pg_exporter_", "pg_scrape_", "node_", "process_", "surus_"];
+
+/// Whoever scrapes writes this one himself; a second one with the same labels would be a mistake.
+const SCRAPERS: &str = "up";
 
 /// One line to come.
 struct Line<'a> {
@@ -40,7 +43,7 @@ pub fn render(parts: &[Part<'_>], format: Format) -> String {
     let several = parts.iter().map(|part| part.server).collect::<BTreeSet<_>>().len() > 1;
     let mut blocks: BTreeMap<&str, Block<'_>> = BTreeMap::new();
     for part in parts {
-        for told in &part.told {
+        for told in part.told.iter().filter(|told| told.family.name != SCRAPERS) {
             let server = if several || !is_own(told.family.name) { part.server } else { "" };
             let block = blocks
                 .entry(base(told.family))
@@ -180,6 +183,7 @@ mod tests {
     use surus_core::series::Point;
 
     static UP: Family = Family { name: "pg_up", kind: MetricKind::Gauge, help: "Is it there" };
+    static SCRAPE: Family = Family { name: "up", kind: MetricKind::Gauge, help: "Not ours to say" };
     static SIZE: Family =
         Family { name: "pg_database_size_bytes", kind: MetricKind::Gauge, help: "A \"size\" \\ of\nmany" };
     static OLD: Family = Family { name: "pg_checks", kind: MetricKind::Counter, help: "Old" };
@@ -204,6 +208,7 @@ mod tests {
     #[test]
     fn one_target_has_the_labels_of_the_exporter() {
         let all = [
+            told(&SCRAPE, &[(&[], 1.0)]),
             told(&UP, &[(&[], 1.0)]),
             told(
                 &SIZE,
