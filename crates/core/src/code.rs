@@ -91,6 +91,8 @@ codes! {
     STORE_CHAIN "SURUS-S004" Findings "the ledger's hash chain is broken" "Someone changed or removed an entry; `surus proof verify` names the first bad one."
     STORE_VERSION "SURUS-S005" Precondition "surus's own file was written by a newer surus" "Use that version or newer."
     STORE_NOT_FOUND "SURUS-S006" Usage "there is no such ledger entry" "List them: surus proof list"
+    STORE_REFUSED "SURUS-S007" Precondition "samples were not stored" "The message says which rule they break; the others are stored as before."
+    STORE_TOO_MUCH "SURUS-S008" Usage "the answer would be too large" "Ask for fewer series or a shorter time."
     // F: fixing
     FIX_UNKNOWN_FINDING "SURUS-F001" Usage "no current finding has that id or key" "List them: surus check <DSN> --format json"
     FIX_STEP_FAILED "SURUS-F002" Outside "a step failed; the later steps were not taken" "What was done is in the ledger: surus proof list; take it back with surus undo."

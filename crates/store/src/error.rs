@@ -37,6 +37,12 @@ pub enum StoreError {
     /// What was given to verify is not an export of a ledger.
     #[error("nothing was verified, for this is no ledger export that can be read: {why}")]
     NotAnExport { why: String },
+    /// What was given is not kept; nothing of it was.
+    #[error("not stored: {why}")]
+    Refused { why: String },
+    /// The answer would be larger than the store gives.
+    #[error("not read: {why}")]
+    TooMuch { why: String },
     /// The proof cannot be written so that it reads back the same: a bug in whoever made it.
     #[error("the proof was not recorded: {why}")]
     NotRecordable { why: String },
@@ -54,6 +60,8 @@ impl StoreError {
             Self::NotFound { .. } => code::STORE_NOT_FOUND,
             Self::Export { .. } => code::OUTPUT_WRITE,
             Self::NotAnExport { .. } => code::STORE_DAMAGED,
+            Self::Refused { .. } => code::STORE_REFUSED,
+            Self::TooMuch { .. } => code::STORE_TOO_MUCH,
             Self::NotRecordable { .. } => code::BUG,
         }
     }

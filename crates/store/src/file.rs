@@ -11,7 +11,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{Result, StoreError, schema};
+use crate::schema::{self, LEDGER, Schema};
+use crate::{Result, StoreError};
 
 /// How long to wait for another process that writes. One append takes milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,36 +27,13 @@ pub struct Store {
 impl Store {
     /// Opens the file for reading and writing; makes it (mode 0600) and its directory (0700) when they are not there.
     pub fn open(path: &Path) -> Result<Self> {
-        make_directory(path)?;
-        if !exists(path)? {
-            create(path)?;
-        }
-        refuse_damaged_header(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(path, flags).map_err(|error| StoreError::from_sqlite(path, error))?;
-        set_up(path, &connection)?;
-        schema::migrate(path, &connection, false)?;
+        let connection = open(path, &LEDGER)?;
         Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
     }
 
     /// Opens the file for reading only. [`StoreError::Missing`] when nothing was ever recorded there.
     pub fn open_read_only(path: &Path) -> Result<Self> {
-        if !exists(path)? {
-            return Err(StoreError::Missing { path: path.to_owned() });
-        }
-        refuse_damaged_header(path)?;
-        let connection = match read_only(path, false) {
-            // Whoever may not write to the directory cannot make the shared-memory file that reading a WAL needs. With
-            // no WAL left beside it the file is complete and at rest, and can be read without.
-            Err(StoreError::Open { .. } | StoreError::Write { .. }) if !has_wal(path) => read_only(path, true)?,
-            other => other?,
-        };
-        let found = schema::found(path, &connection)?;
-        if found < schema::KNOWN {
-            let why = format!("it has the older format {found}; a command of surus that writes brings it up to date");
-            return Err(StoreError::open(path, why));
-        }
+        let connection = open_read_only(path, &LEDGER)?;
         Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
     }
 
@@ -72,6 +50,40 @@ impl Store {
     pub(crate) fn sqlite(&self, error: rusqlite::Error) -> StoreError {
         StoreError::from_sqlite(&self.path, error)
     }
+}
+
+/// A connection that may write; makes the file when it is not there.
+pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection> {
+    make_directory(path)?;
+    if !exists(path)? {
+        create(path, schema)?;
+    }
+    refuse_damaged_header(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| StoreError::from_sqlite(path, error))?;
+    set_up(path, schema, &connection)?;
+    schema::migrate(path, schema, &connection, false)?;
+    Ok(connection)
+}
+
+/// A connection that only reads. [`StoreError::Missing`] when there is no file.
+pub(crate) fn open_read_only(path: &Path, schema: &Schema) -> Result<Connection> {
+    if !exists(path)? {
+        return Err(StoreError::Missing { path: path.to_owned() });
+    }
+    refuse_damaged_header(path)?;
+    let connection = match read_only(path, false) {
+        // Whoever may not write to the directory cannot make the shared-memory file that reading a WAL needs. With
+        // no WAL left beside it the file is complete and at rest, and can be read without.
+        Err(StoreError::Open { .. } | StoreError::Write { .. }) if !has_wal(path) => read_only(path, true)?,
+        other => other?,
+    };
+    let found = schema::found(path, schema, &connection)?;
+    if found < schema.known() {
+        let why = format!("it has the older format {found}; a command of surus that writes brings it up to date");
+        return Err(StoreError::open(path, why));
+    }
+    Ok(connection)
 }
 
 fn exists(path: &Path) -> Result<bool> {
@@ -118,12 +130,12 @@ fn directory_of(path: &Path) -> &Path {
 
 /// Makes a complete file under another name, then links it into place: nobody ever sees half of one, and of two
 /// processes that do this at once the second uses the first one's.
-fn create(path: &Path) -> Result<()> {
+fn create(path: &Path, schema: &Schema) -> Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".new-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
     let draft = PathBuf::from(draft);
-    let made = write_draft(path, &draft).and_then(|()| {
+    let made = write_draft(path, schema, &draft).and_then(|()| {
         put_into_place(&draft, path)
             .and_then(|()| File::open(directory_of(path))?.sync_all())
             .map_err(|error| StoreError::from_io(path, &error))
@@ -133,13 +145,16 @@ fn create(path: &Path) -> Result<()> {
     made
 }
 
-fn write_draft(path: &Path, draft: &Path) -> Result<()> {
+fn write_draft(path: &Path, schema: &Schema, draft: &Path) -> Result<()> {
     // SQLite gives its side files the mode of the main one.
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft);
     drop(file.map_err(|error| StoreError::from_io(path, &error))?);
     let connection = Connection::open(draft).map_err(|error| StoreError::from_sqlite(path, error))?;
-    set_up(path, &connection)?;
-    schema::migrate(path, &connection, true)?;
+    for (pragma, value) in schema.before {
+        connection.pragma_update(None, pragma, value).map_err(|error| StoreError::from_sqlite(path, error))?;
+    }
+    set_up(path, schema, &connection)?;
+    schema::migrate(path, schema, &connection, true)?;
     // Closing the last connection moves the WAL into the file and syncs it.
     connection.close().map_err(|(_, error)| StoreError::from_sqlite(path, error))
 }
@@ -189,15 +204,18 @@ fn at_rest_uri(path: &Path) -> String {
     uri
 }
 
-/// WAL, so that readers and the writer do not block each other; FULL, so that a commit is on disk when it returns.
-fn set_up(path: &Path, connection: &Connection) -> Result<()> {
+/// WAL, so that readers and the writer do not block each other.
+fn set_up(path: &Path, schema: &Schema, connection: &Connection) -> Result<()> {
     let sqlite = |error| StoreError::from_sqlite(path, error);
     guard(path, connection)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sqlite)?;
     if mode != "wal" {
         return Err(StoreError::open(path, format!("its file system allows no write-ahead log (got {mode})")));
     }
-    connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)
+    for (pragma, value) in schema.always {
+        connection.pragma_update(None, pragma, value).map_err(sqlite)?;
+    }
+    connection.pragma_update(None, "synchronous", schema.synchronous).map_err(sqlite)
 }
 
 /// Protects against a file that was damaged or made to harm.

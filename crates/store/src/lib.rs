@@ -1,7 +1,8 @@
-//! What surus remembers: one SQLite file.
+//! What surus remembers, in SQLite files.
 //!
-//! For now it holds the ledger: the append-only hash chain of the proofs that surus ran and the changes that it made.
+//! One holds the ledger: the append-only hash chain of the proofs that surus ran and the changes that it made.
 //! An acknowledged entry survives a killed process and a power cut. The exact format is in `docs/format/ledger.md`.
+//! The other one, beside it, holds what was measured: see [`samples`] and `docs/format/samples.md`.
 //!
 //! This is the only room that touches SQLite. It must not know what a proof is about: it stores, chains and verifies.
 
@@ -11,6 +12,7 @@ mod export;
 mod file;
 mod ledger;
 mod location;
+pub mod samples;
 mod schema;
 mod verify;
 

@@ -1,0 +1,4 @@
+//! The sample store against real files.
+
+mod append;
+mod series;

@@ -1,0 +1,51 @@
+//! Samples to store, and what comes back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use surus_core::series::{Hints, Labels, Matcher, Source as _, Window, is_stale};
+use surus_store::samples::{Appended, Batch, SampleStore, Settings};
+use tempfile::TempDir;
+
+/// 2026-01-01 00:00:00 UTC.
+pub const START: i64 = 1_767_225_600_000;
+
+/// All there is.
+pub const ALWAYS: Window = Window { after_ms: 0, until_ms: i64::MAX / 4 };
+
+pub fn settings() -> Settings {
+    Settings { keep: Duration::from_secs(15 * 86_400), ..Settings::default() }
+}
+
+pub fn store() -> (TempDir, PathBuf, SampleStore) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("samples.db");
+    let store = SampleStore::open(&path, settings()).unwrap();
+    (directory, path, store)
+}
+
+pub fn labels(metric: &str, instance: &str) -> Labels {
+    Labels::new([("__name__", metric), ("instance", instance), ("job", "postgres")]).unwrap()
+}
+
+/// Appends one cycle of the group `g` of the target `main`.
+pub fn append(store: &SampleStore, at_ms: i64, points: &[(&str, f64)]) -> surus_store::Result<Appended> {
+    let points: Vec<(Labels, f64)> = points.iter().map(|(metric, value)| (labels(metric, "main"), *value)).collect();
+    store.append(&Batch { target: "main", group: "g", at_ms, every_ms: 10_000, points: &points })
+}
+
+/// Everything in the window, by metric: time since [`START`] and value; a stale marker is `None`.
+pub fn all(store: &SampleStore, window: Window) -> BTreeMap<String, Vec<(i64, Option<f64>)>> {
+    let any = Matcher::new("__name__", surus_core::series::Op::Regex, ".+").unwrap();
+    let found = store.select(&[any], window, Hints::default()).unwrap();
+    found
+        .into_iter()
+        .map(|series| {
+            assert_eq!(series.at_ms.len(), series.values.len());
+            let samples = series.at_ms.iter().zip(&series.values);
+            let samples = samples.map(|(at, value)| (at - START, (!is_stale(*value)).then_some(*value))).collect();
+            (series.labels.metric().unwrap().to_owned(), samples)
+        })
+        .collect()
+}
