@@ -7,8 +7,10 @@
 //!
 //! Start reading at [`Observatory`], then `watch.rs`.
 
+pub mod activity;
 mod asking;
 mod breaker;
+pub mod changes;
 pub mod collector;
 pub mod collectors;
 mod desk;
@@ -16,9 +18,11 @@ pub mod exposition;
 mod gate;
 mod observatory;
 pub mod own;
+pub mod process;
 mod schedule;
 mod settings;
 pub mod snapshot;
+pub mod statements;
 mod watch;
 mod why;
 mod writing;

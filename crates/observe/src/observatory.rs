@@ -2,15 +2,23 @@
 
 use crate::{
     desk::Desk,
+    process,
     settings::{Settings, Watched},
     snapshot::{Snapshot, TargetNow},
     watch::{Shown, Watch},
     why::Why,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use surus_core::clock;
 use surus_pg::Target;
+use surus_store::samples::SampleStore;
 use tokio::{sync::watch, task::JoinHandle};
+
+/// How long the store may take to write what is left at the end.
+const FLUSH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Watches targets until it is stopped. Dropping it stops at once, without goodbye to the servers.
 #[derive(Debug)]
@@ -32,11 +40,15 @@ struct Post {
 
 impl Observatory {
     /// Begins to watch. Must be called in a tokio runtime.
-    pub fn start(targets: Vec<Watched>, settings: Settings) -> Self {
-        let observatory = Self { settings: Arc::new(settings), desk: Desk::open(), posts: Mutex::default() };
+    ///
+    /// # Errors
+    /// When the system has no thread for writing to the store.
+    pub fn start(targets: Vec<Watched>, settings: Settings, store: Arc<SampleStore>) -> std::io::Result<Self> {
+        let desk = Desk::open(store)?;
+        let observatory = Self { settings: Arc::new(settings), desk, posts: Mutex::default() };
         let posts = targets.into_iter().map(|watched| observatory.begin(watched)).collect();
         *observatory.posts() = posts;
-        observatory
+        Ok(observatory)
     }
 
     fn posts(&self) -> MutexGuard<'_, Vec<Post>> {
@@ -63,7 +75,13 @@ impl Observatory {
 
     /// The newest answers of all targets. Asks nobody.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { at_ms: clock::now_ms(), targets: self.targets(), own: Arc::default(), host: None }
+        let own = Arc::new(process::told(&self.desk));
+        Snapshot { at_ms: clock::now_ms(), targets: self.targets(), own, host: None }
+    }
+
+    /// Why nothing is remembered now, if nothing is.
+    pub fn store_trouble(&self) -> Option<String> {
+        self.desk.trouble()
     }
 
     /// Each target's state, in the order of the configuration.
@@ -97,6 +115,9 @@ impl Observatory {
         for post in posts {
             post.end().await;
         }
+        let desk = self.desk.clone();
+        // A store that hangs must not keep surus from ending.
+        let _flushed = tokio::task::spawn_blocking(move || desk.flush(FLUSH_WITHIN)).await;
     }
 }
 

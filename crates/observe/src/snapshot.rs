@@ -1,6 +1,6 @@
 //! The newest answers of all targets: what `/metrics` and the pages show without asking any server.
 
-use crate::{collector::Tier, why::Why};
+use crate::{collector::Tier, exposition::Part, why::Why};
 use serde::Serialize;
 use std::sync::Arc;
 use surus_core::{series::Told, version::Version};
@@ -16,6 +16,28 @@ pub struct Snapshot {
     pub own: Arc<Vec<Told>>,
     /// The machine (`node_*`), when surus runs on the host of one of the targets.
     pub host: Option<Arc<Answer>>,
+}
+
+impl Snapshot {
+    /// What the text format is made of: surus itself and the machine, then each target. surus itself has no server.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let host = self.host.iter().flat_map(|host| &host.told);
+        let own = Part { server: "", told: self.own.iter().chain(host).collect() };
+        std::iter::once(own).chain(self.targets.iter().map(|target| target.part())).collect()
+    }
+
+    /// The target of this name.
+    pub fn target(&self, name: &str) -> Option<&Arc<TargetNow>> {
+        self.targets.iter().find(|target| target.name == name)
+    }
+}
+
+impl TargetNow {
+    /// What the target says, as the text format wants it.
+    pub fn part(&self) -> Part<'_> {
+        let told = self.answers.iter().flat_map(|answer| &answer.told).collect();
+        Part { server: &self.server, told }
+    }
 }
 
 /// A target at one moment.

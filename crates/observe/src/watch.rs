@@ -6,21 +6,27 @@
 
 mod collecting;
 mod entering;
+mod noticing;
 mod runs;
+mod sampling;
 mod showing;
 mod trip;
 
 use crate::{
+    activity::Average,
     desk::Desk,
+    gate::Extensions,
     schedule::Grid,
     settings::{Settings, Watched},
     snapshot::{Answer, TargetNow},
+    statements::{Book, Shape},
     why::Why,
     writing::Writing,
 };
 use entering::{Entered, Known};
 use runs::Runs;
 use std::{
+    collections::{BTreeMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -49,6 +55,8 @@ impl Shown {
 
 /// When what is due.
 struct Grids {
+    activity: Grid,
+    statements: Grid,
     counters: Grid,
     detail: Grid,
     slow: Grid,
@@ -59,6 +67,8 @@ impl Grids {
     fn new(settings: &Settings, name: &str, now_ms: i64) -> Self {
         let grid = |every: Duration| Grid::new(every, name, now_ms);
         Self {
+            activity: grid(settings.activity),
+            statements: grid(settings.statements),
             counters: grid(settings.counters),
             detail: grid(settings.detail),
             slow: grid(settings.slow),
@@ -71,6 +81,7 @@ impl Grids {
         self.counters.hasten(now_ms);
         self.detail.hasten(now_ms);
         self.slow.hasten(now_ms);
+        self.statements.hasten(now_ms);
     }
 }
 
@@ -100,7 +111,19 @@ pub(crate) struct Watch {
     skipped: u64,
     /// `up`, `pg_up` and `surus_*` of the last cycle.
     own: Option<Arc<Answer>>,
-    missing: Vec<Why>,
+    /// What the target as a whole is missing, by what it is about.
+    missing: BTreeMap<&'static str, Why>,
+    /// It was reached once.
+    known_before: bool,
+    average: Average,
+    book: Book,
+    shape: Option<Shape>,
+    /// Statements whose text is known.
+    texts: HashSet<i64>,
+    /// Extensions by database.
+    extensions: BTreeMap<Arc<str>, Extensions>,
+    /// Since when statistics are counted, by what they are of.
+    resets: BTreeMap<String, String>,
 }
 
 impl Watch {
@@ -127,7 +150,14 @@ impl Watch {
             trip: None,
             skipped: 0,
             own: None,
-            missing: Vec::new(),
+            missing: BTreeMap::new(),
+            known_before: false,
+            average: Average::default(),
+            book: Book::default(),
+            shape: None,
+            texts: HashSet::new(),
+            extensions: BTreeMap::new(),
+            resets: BTreeMap::new(),
         }
     }
 
@@ -149,6 +179,7 @@ impl Watch {
     /// Runs what is due now, the most frequent first.
     async fn all_that_is_due(&mut self, stop: &watch::Receiver<bool>) {
         self.connect_if_due();
+        self.activity_if_due().await;
         if let Some(due) = self.grids.counters.take(clock::now_ms()) {
             self.skipped += due.skipped;
             self.counters(due.at_ms).await;
@@ -164,7 +195,15 @@ impl Watch {
             self.set_out(detail.map(|due| due.at_ms), slow.map(|due| due.at_ms));
         }
         if let Some(due) = detail {
+            self.look_around(due.at_ms).await;
             self.detail(due.at_ms).await;
+        }
+        if let Some(due) = slow {
+            self.look_again(due.at_ms).await;
+        }
+        if let Some(due) = self.grids.statements.take(clock::now_ms()) {
+            self.skipped += due.skipped;
+            self.statements(due.at_ms).await;
         }
         if let Some(due) = self.grids.repeat.take(clock::now_ms()) {
             self.write_slow(due.at_ms);
@@ -175,7 +214,9 @@ impl Watch {
     fn pause(&self) -> Duration {
         let mut next = self.grids.counters.next_ms();
         if self.session.is_some() {
-            for grid in [&self.grids.detail, &self.grids.slow, &self.grids.repeat] {
+            for grid in
+                [&self.grids.activity, &self.grids.statements, &self.grids.detail, &self.grids.slow, &self.grids.repeat]
+            {
                 next = next.min(grid.next_ms());
             }
         } else if self.connecting.is_none() {

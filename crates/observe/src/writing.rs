@@ -1,19 +1,23 @@
-//! A target's series on their way to the store: full label sets, one batch per group and cycle, and the mark that ends
-//! a series which is not told any more.
+//! A target's series on their way to the store: full label sets, one batch per group and cycle. The store itself ends a
+//! series that was in the batch before and is not in this one.
 
 use crate::{
-    desk::{Batch, Desk},
+    desk::{Batch, Desk, Item},
     settings::Watched,
     snapshot::Answer,
 };
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
-use surus_core::series::{Labels, METRIC_NAME, Told, stale};
+use std::{collections::HashMap, sync::Arc};
+use surus_core::series::{Labels, METRIC_NAME, MetricKind, Told};
 
 /// The label `job` of everything that is collected from a PostgreSQL server.
 const JOB: &str = "postgres";
+
+/// Groups that do not end when the server does.
+const LASTING: &[&str] = &[TARGET, HOST];
+/// The group of `up`, `pg_up` and `surus_*`.
+pub(crate) const TARGET: &str = "target";
+/// The group of the machine's own state.
+pub(crate) const HOST: &str = "host";
 
 pub(crate) struct Writing {
     desk: Desk,
@@ -23,13 +27,15 @@ pub(crate) struct Writing {
     name_label: Arc<str>,
     names: HashMap<&'static str, Arc<str>>,
     groups: HashMap<Arc<str>, Group>,
+    /// Families that are new in this cycle.
+    undescribed: Vec<(&'static str, MetricKind, &'static str)>,
 }
 
 /// What a group wrote last.
 struct Group {
-    series: HashSet<Labels>,
     every_ms: i64,
     at_ms: i64,
+    empty: bool,
 }
 
 impl Writing {
@@ -44,6 +50,7 @@ impl Writing {
             name_label: METRIC_NAME.into(),
             names: HashMap::new(),
             groups: HashMap::new(),
+            undescribed: Vec::new(),
         }
     }
 
@@ -52,7 +59,12 @@ impl Writing {
         &self.desk
     }
 
-    /// Hands over a cycle of a group. Of two points with the same labels the first one counts.
+    /// The target's name, shared.
+    pub(crate) fn target(&self) -> Arc<str> {
+        self.target.clone()
+    }
+
+    /// Hands over a cycle of a group. A moment is written once: what comes for it again is left out.
     pub(crate) fn group<'a>(
         &mut self,
         group: &str,
@@ -61,61 +73,57 @@ impl Writing {
         answers: impl Iterator<Item = &'a Arc<Answer>>,
     ) {
         let mut points = Vec::new();
-        let mut series = HashSet::new();
         for told in answers.flat_map(|answer| &answer.told) {
-            self.add(told, &mut points, &mut series);
+            self.add(told, &mut points);
         }
-        self.hand_over(group, at_ms, every_ms, points, series);
+        if !self.undescribed.is_empty() {
+            self.desk.take(Item::Describe(std::mem::take(&mut self.undescribed)));
+        }
+        self.hand_over(group, at_ms, every_ms, points);
     }
 
-    fn add(&mut self, told: &Told, points: &mut Vec<(Labels, f64)>, series: &mut HashSet<Labels>) {
-        let name = self.names.entry(told.family.name).or_insert_with(|| told.family.name.into()).clone();
+    fn add(&mut self, told: &Told, points: &mut Vec<(Labels, f64)>) {
+        let family = told.family;
+        let name = match self.names.get(family.name) {
+            Some(name) => name.clone(),
+            None => {
+                self.undescribed.push((family.name, family.kind, family.help));
+                let name = Arc::<str>::from(family.name);
+                self.names.insert(family.name, name.clone());
+                name
+            }
+        };
         for point in &told.points {
             let own = point.labels.pairs().iter().cloned();
             let named = std::iter::once((self.name_label.clone(), name.clone()));
-            let labels = Labels::merged(own.chain(named).chain(self.common.iter().cloned()));
-            if series.insert(labels.clone()) {
-                points.push((labels, point.value));
-            }
+            points.push((Labels::merged(own.chain(named).chain(self.common.iter().cloned())), point.value));
         }
     }
 
-    fn hand_over(
-        &mut self,
-        group: &str,
-        at_ms: i64,
-        every_ms: i64,
-        mut points: Vec<(Labels, f64)>,
-        series: HashSet<Labels>,
-    ) {
-        let before = self.groups.get(group);
-        // A moment is written once; what comes for it again would contradict what was said.
-        if before.is_some_and(|before| before.at_ms >= at_ms) {
-            return;
+    fn hand_over(&mut self, group: &str, at_ms: i64, every_ms: i64, points: Vec<(Labels, f64)>) {
+        let (name, empty) = (Arc::<str>::from(group), points.is_empty());
+        match self.groups.get(group) {
+            Some(before) if before.at_ms >= at_ms || (before.empty && empty) => return,
+            None if empty => return,
+            _ => {}
         }
-        let ended = before.into_iter().flat_map(|before| before.series.difference(&series));
-        points.extend(ended.map(|labels| (labels.clone(), stale())));
-        self.groups.insert(group.into(), Group { series, every_ms, at_ms });
-        if !points.is_empty() {
-            self.desk.batch(Batch { target: self.target.clone(), group: group.into(), at_ms, every_ms, points });
-        }
+        self.groups.insert(name.clone(), Group { every_ms, at_ms, empty });
+        self.desk.take(Item::Batch(Batch { target: self.target.clone(), group: name, at_ms, every_ms, points }));
     }
 
-    /// Ends every series of every group.
+    /// Ends every series that the server told. Whether it is there, and how its host is, is told on.
     pub(crate) fn end_all(&mut self, at_ms: i64) {
-        let groups: Vec<(Arc<str>, i64, i64)> =
-            self.groups.iter().map(|(name, group)| (name.clone(), group.every_ms, group.at_ms)).collect();
-        for (name, every_ms, last_ms) in groups {
-            self.hand_over(&name, at_ms.max(last_ms + 1), every_ms, Vec::new(), HashSet::new());
+        let told = self.groups.keys().filter(|name| !LASTING.contains(&&***name));
+        for group in told.cloned().collect::<Vec<_>>() {
+            self.end(&group, at_ms);
         }
     }
 
-    /// Ends every series of one group, which will not come back, such as that of a database that was dropped.
+    /// Ends every series of one group, such as that of a database that was dropped.
     pub(crate) fn end(&mut self, group: &str, at_ms: i64) {
         if let Some(before) = self.groups.get(group) {
             let (every_ms, at_ms) = (before.every_ms, at_ms.max(before.at_ms + 1));
-            self.hand_over(group, at_ms, every_ms, Vec::new(), HashSet::new());
-            self.groups.remove(group);
+            self.hand_over(group, at_ms, every_ms, Vec::new());
         }
     }
 }

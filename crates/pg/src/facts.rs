@@ -4,7 +4,7 @@ use crate::{
     ask::{AskError, AskErrorKind},
     hba::{self, HbaRule},
     host::{self, HostFacts},
-    rows::{RowError, Rows},
+    rows::{Row, RowError, Rows},
     session::Session,
     settings::Settings,
 };
@@ -126,15 +126,7 @@ impl Facts {
         let row = identity.first()?;
         let settings = Settings::from_rows(&session.ask(Settings::SQL).await?)?;
         let databases = databases(&session.ask(DATABASES).await?)?;
-        let role = RoleFacts {
-            name: row.text("role")?,
-            superuser: row.bool("superuser")?,
-            reads_stats: row.opt_bool("reads_stats")?.unwrap_or(false),
-            reads_settings: row.opt_bool("reads_settings")?.unwrap_or(false),
-            monitors: row.opt_bool("monitors")?.unwrap_or(false),
-            reads_data: row.opt_bool("reads_data")?.unwrap_or(false),
-            signals: row.opt_bool("signals")?.unwrap_or(false),
-        };
+        let role = role(row)?;
         let control = match session.ask(CONTROL).await {
             Ok(rows) => Some(rows),
             Err(error) if error.kind == AskErrorKind::Closed => return Err(error.into()),
@@ -166,6 +158,15 @@ impl Facts {
         })
     }
 
+    /// What changes without a restart or a reload, asked again: the role's privileges and the databases.
+    ///
+    /// # Errors
+    /// When a query that every role may run is refused.
+    pub async fn seen_again(&self, session: &Session) -> Result<(RoleFacts, Vec<DatabaseFacts>), FactsError> {
+        let identity = session.ask(IDENTITY).await?;
+        Ok((role(identity.first()?)?, databases(&session.ask(DATABASES).await?)?))
+    }
+
     /// Where the data directory is, when the role may see it and surus is on the host.
     pub fn data_directory(&self) -> Option<PathBuf> {
         self.host.as_ref().ok()?;
@@ -178,8 +179,20 @@ impl Facts {
     }
 }
 
+fn role(row: Row<'_>) -> Result<RoleFacts, RowError> {
+    Ok(RoleFacts {
+        name: row.text("role")?,
+        superuser: row.bool("superuser")?,
+        reads_stats: row.opt_bool("reads_stats")?.unwrap_or(false),
+        reads_settings: row.opt_bool("reads_settings")?.unwrap_or(false),
+        monitors: row.opt_bool("monitors")?.unwrap_or(false),
+        reads_data: row.opt_bool("reads_data")?.unwrap_or(false),
+        signals: row.opt_bool("signals")?.unwrap_or(false),
+    })
+}
+
 fn databases(rows: &Rows) -> Result<Vec<DatabaseFacts>, RowError> {
-    let read = |row: crate::rows::Row<'_>| {
+    let read = |row: Row<'_>| {
         Ok(DatabaseFacts {
             name: row.text("name")?,
             oid: row.i64("oid")?.try_into().unwrap_or_default(),

@@ -11,7 +11,7 @@ use surus_core::series::{Family, Labels, METRIC_NAME, MetricKind, Told};
 /// What one target tells.
 #[derive(Debug, Clone)]
 pub struct Part<'a> {
-    /// `host:port`: the label `server`.
+    /// `host:port`: the label `server`; empty for what belongs to no target.
     pub server: &'a str,
     pub told: Vec<&'a Told>,
 }
@@ -40,7 +40,9 @@ struct Block<'a> {
 /// The parts as text, families in the order of their names and each once, series in the order of their labels. Of two
 /// series with the same labels the first holds, since a scrape with both would be refused.
 pub fn render(parts: &[Part<'_>], format: Format) -> String {
-    let several = parts.iter().map(|part| part.server).collect::<BTreeSet<_>>().len() > 1;
+    // surus itself is no target and has no server.
+    let servers: BTreeSet<&str> = parts.iter().map(|part| part.server).filter(|server| !server.is_empty()).collect();
+    let several = servers.len() > 1;
     let mut blocks: BTreeMap<&str, Block<'_>> = BTreeMap::new();
     for part in parts {
         for told in part.told.iter().filter(|told| told.family.name != SCRAPERS) {

@@ -1,6 +1,6 @@
 //! The cycles of the first session.
 
-use super::Watch;
+use super::{Watch, entering};
 use crate::{
     asking::{self, Failed, Place},
     collector::{Scope, Tier},
@@ -8,19 +8,18 @@ use crate::{
     why::Why,
 };
 use std::sync::Arc;
-use surus_pg::{Facts, Session};
-
-/// What is asked at the beginning of every cycle: is it there, and is it still what it was.
-const PULSE: &str = "SELECT pg_is_in_recovery() AS in_recovery";
+use surus_pg::Facts;
 
 impl Watch {
     /// The counters of the instance. Without a session the cycle says that the target is down.
     pub(super) async fn counters(&mut self, at_ms: i64) {
         if let Some(session) = self.session.take() {
-            match self.pulse(&session).await {
-                Ok(()) => {
+            match entering::pulse(&session, self.settings.statement_timeout).await {
+                Ok(pulse) => {
                     self.session = Some(session);
                     self.answered(at_ms);
+                    self.notice(pulse, at_ms).await;
+                    self.average_of_activity(at_ms);
                     self.tier(Tier::Counters, at_ms).await;
                 }
                 Err(why) => self.lost(why, at_ms),
@@ -28,6 +27,9 @@ impl Watch {
         }
         if self.session.is_some() {
             self.write_counters(at_ms);
+        } else if self.standing.trouble.is_none() {
+            // The first attempt to connect is still under way: nothing is known yet.
+            return;
         }
         self.write_own(at_ms);
         self.show();
@@ -42,22 +44,11 @@ impl Watch {
         self.show();
     }
 
-    async fn pulse(&mut self, session: &Session) -> Result<(), Why> {
-        let rows = asking::ask(session, PULSE, self.settings.statement_timeout).await;
-        let rows = rows.map_err(|error| Why::from(&error))?;
-        let in_recovery = rows.first().and_then(|row| row.bool("in_recovery")).map_err(|error| Why::from(&error))?;
-        if let Some(known) = &mut self.known
-            && known.facts.in_recovery != in_recovery
-        {
-            known.facts = Arc::new(Facts { in_recovery, ..(*known.facts).clone() });
-        }
-        Ok(())
-    }
-
     /// Runs a tier's collectors one after the other, as long as the session lasts.
     async fn tier(&mut self, tier: Tier, at_ms: i64) {
         let collectors = self.settings.collectors;
         for collector in collectors.iter().filter(|collector| collector.tier == tier) {
+            self.activity_if_due().await;
             let Some(known) = &self.known else { return };
             let (facts, extensions) = (known.facts.clone(), known.extensions.clone());
             let own: Arc<str> = facts.database.as_str().into();
@@ -80,7 +71,7 @@ impl Watch {
                 database: &facts.database,
                 statement_timeout: self.settings.statement_timeout,
             };
-            let ran = asking::run(&place, collector, sql, at_ms, database.clone()).await;
+            let ran = asking::run(&place, collector, &sql, at_ms, database.clone()).await;
             let closed = matches!(ran.told, Err(Failed::Closed(_)));
             let why = self.runs.of(collector, database.as_ref()).note(ran);
             if closed {
@@ -93,13 +84,19 @@ impl Watch {
 
     /// The databases to look into: those that allow connections and that the role may enter, the own one first.
     pub(super) fn databases(&mut self, facts: &Facts) -> Vec<Arc<str>> {
-        let enter =
-            |name: &str, allows: bool, may: bool, template: bool| allows && may && !template && name != facts.database;
-        let others =
-            facts.databases.iter().filter(|db| enter(&db.name, db.allows_connections, db.may_connect, db.is_template));
+        let others = facts
+            .databases
+            .iter()
+            .filter(|db| db.allows_connections && db.may_connect && !db.is_template && db.name != facts.database);
         let mut names: Vec<Arc<str>> = vec![facts.database.as_str().into()];
         names.extend(others.map(|db| Arc::from(db.name.as_str())));
-        names.truncate(self.settings.databases_at_most);
+        let (most, all) = (self.settings.databases_at_most, names.len());
+        self.missing.remove("databases");
+        if all > most {
+            let text = format!("{all} databases are more than surus looks into ({most}); {} are left out", all - most);
+            self.missing.insert("databases", Why::absent(text));
+        }
+        names.truncate(most);
         names
     }
 }

@@ -1,16 +1,24 @@
 //! Reaching the target, losing it, and reaching it again.
 
 use super::Watch;
-use crate::{asking, why::Why};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use crate::{
+    activity::Average,
+    asking,
+    changes::{Change, Pulse},
+    gate::{Extension, Extensions},
+    why::Why,
+};
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
 use surus_core::{clock, code};
-use surus_pg::{Facts, Manners, Session, Target};
+use surus_pg::{Facts, Manners, RowError, Session, Target};
 
 /// What is known of a target that was reached.
 pub(super) struct Known {
     pub facts: Arc<Facts>,
     /// Extensions of the database that the first session is in.
-    pub extensions: Arc<BTreeSet<String>>,
+    pub extensions: Arc<Extensions>,
+    pub pulse: Pulse,
     /// `host:port`.
     pub server: String,
 }
@@ -52,7 +60,8 @@ async fn enter(target: Target, statement_timeout: Duration, within: Duration) ->
         let extensions = extensions(&session, statement_timeout).await?;
         let endpoint = session.endpoint();
         let server = format!("{}:{}", endpoint.host.as_deref().unwrap_or("localhost"), endpoint.port);
-        let known = Known { facts: Arc::new(facts), extensions: Arc::new(extensions), server };
+        let pulse = pulse(&session, statement_timeout).await?;
+        let known = Known { facts: Arc::new(facts), extensions: Arc::new(extensions), pulse, server };
         Ok(Entered { session, known })
     };
     tokio::time::timeout(within, entering).await.unwrap_or_else(|_| {
@@ -62,10 +71,21 @@ async fn enter(target: Target, statement_timeout: Duration, within: Duration) ->
 }
 
 /// The extensions of the database that the session is in.
-pub(super) async fn extensions(session: &Session, statement_timeout: Duration) -> Result<BTreeSet<String>, Why> {
-    let rows = asking::ask(session, "SELECT extname FROM pg_extension", statement_timeout).await;
-    let rows = rows.map_err(|error| Why::from(&error))?;
-    rows.iter().map(|row| row.text("extname").map_err(|error| Why::from(&error))).collect()
+pub(super) async fn extensions(session: &Session, statement_timeout: Duration) -> Result<Extensions, Why> {
+    const SQL: &str =
+        "SELECT e.extname, e.extversion, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace";
+    let rows = asking::ask(session, SQL, statement_timeout).await.map_err(|error| Why::from(&error))?;
+    let read = |row: surus_pg::Row<'_>| {
+        let extension = Extension { version: row.text("extversion")?, schema: row.text("nspname")? };
+        Ok((row.text("extname")?, extension))
+    };
+    rows.iter().map(read).collect::<Result<_, RowError>>().map_err(|error| Why::from(&error))
+}
+
+/// Is it there, and is it still what it was?
+pub(super) async fn pulse(session: &Session, statement_timeout: Duration) -> Result<Pulse, Why> {
+    let rows = asking::ask(session, Pulse::SQL, statement_timeout).await.map_err(|error| Why::from(&error))?;
+    Pulse::read(&rows).map_err(|error| Why::from(&error))
 }
 
 impl Watch {
@@ -84,7 +104,9 @@ impl Watch {
         match entered {
             Some(Ok(Entered { session, known })) => {
                 self.session = Some(session);
-                self.known = Some(known);
+                if let Some(before) = self.known.replace(known) {
+                    self.compare(&before, now_ms);
+                }
                 self.standing.attempts = 0;
                 self.grids.hasten(now_ms);
             }
@@ -94,6 +116,10 @@ impl Watch {
     }
 
     fn not_reached(&mut self, why: Why, now_ms: i64) {
+        // Whether it is there is told at once, and then with every cycle.
+        if self.standing.attempts == 0 {
+            self.grids.counters.hasten(now_ms);
+        }
         self.standing.attempts += 1;
         self.standing.retry_at_ms = now_ms + self.retry_after_ms();
         self.down(why, now_ms);
@@ -115,6 +141,7 @@ impl Watch {
         self.standing.retry_at_ms = clock::now_ms();
         self.runs.forget_answers();
         self.writing.end_all(at_ms);
+        self.average = Average::default();
         self.down(why, at_ms);
         self.show();
     }
@@ -124,6 +151,8 @@ impl Watch {
             tracing::warn!(target = %self.watched.name, code = why.code, "not reached: {}", why.text);
         }
         if self.standing.up {
+            let detail = json!({ "code": why.code, "reason": why.text });
+            self.happened(at_ms, Change::new("down", format!("Not reached: {}", why.text), detail));
             (self.standing.up, self.standing.since_ms) = (false, at_ms);
         }
         self.standing.trouble = Some(why);
@@ -133,6 +162,12 @@ impl Watch {
     pub(super) fn answered(&mut self, at_ms: i64) {
         if !self.standing.up {
             tracing::info!(target = %self.watched.name, "reached");
+            if self.known_before {
+                let seconds = (at_ms - self.standing.since_ms) / 1000;
+                let detail = json!({ "down_since_ms": self.standing.since_ms });
+                self.happened(at_ms, Change::new("up", format!("Reached again after {seconds} s"), detail));
+            }
+            self.known_before = true;
             (self.standing.up, self.standing.since_ms) = (true, at_ms);
         }
         self.standing.trouble = None;

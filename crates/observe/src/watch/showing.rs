@@ -8,6 +8,7 @@ use crate::{
     collector::Tier,
     own,
     snapshot::{Answer, TargetNow},
+    writing,
 };
 use std::sync::Arc;
 
@@ -65,7 +66,7 @@ impl Watch {
             }),
         );
         let answer = Arc::new(Answer { collector: "target", database: None, at_ms, told });
-        self.writing.group("target", at_ms, self.grids.counters.every_ms(), std::iter::once(&answer));
+        self.writing.group(writing::TARGET, at_ms, self.grids.counters.every_ms(), std::iter::once(&answer));
         self.own = Some(answer);
     }
 
@@ -91,7 +92,7 @@ impl Watch {
             skipped: self.skipped,
             answers,
             collectors: self.runs.shown(),
-            missing: self.missing.clone(),
+            missing: self.missing.values().cloned().collect(),
         });
     }
 }

@@ -4,10 +4,10 @@ use super::{Watch, entering};
 use crate::{
     asking::{self, Failed, Place, Ran},
     collector::{Collector, Scope, Tier},
-    gate,
+    gate::{self, Extensions},
     why::Why,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use surus_pg::{Facts, Target};
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -34,6 +34,8 @@ struct Task {
 pub(super) struct Seen {
     pub database: Arc<str>,
     pub rans: Vec<Ran>,
+    /// None when the database was not entered.
+    pub extensions: Option<Extensions>,
     /// The scheduled time of the detail cycle, when it was one.
     pub detail_ms: Option<i64>,
 }
@@ -151,6 +153,9 @@ impl Watch {
             // That this session ended says nothing about the first one, which will notice for itself.
             let _closed = self.runs.of(collector, database.as_ref()).note(ran);
         }
+        if let Some(extensions) = seen.extensions {
+            self.extensions_of(&seen.database, extensions);
+        }
         if let Some(at_ms) = seen.detail_ms {
             self.write_detail_of(&seen.database, at_ms);
         }
@@ -189,14 +194,14 @@ impl Traveller {
         }
         // Two sessions are the limit, and the next database takes one.
         session.close().await;
-        Seen { database, rans, detail_ms }
+        Seen { database, rans, extensions: Some(extensions), detail_ms }
     }
 }
 
-async fn one(place: &Place<'_>, task: &Task, database: &Arc<str>, extensions: &BTreeSet<String>) -> Ran {
+async fn one(place: &Place<'_>, task: &Task, database: &Arc<str>, extensions: &Extensions) -> Ran {
     let of_database = (task.collector.scope == Scope::Database).then(|| database.clone());
     match gate::open(task.collector, place.facts, extensions) {
-        Ok(sql) => asking::run(place, task.collector, sql, task.at_ms, of_database).await,
+        Ok(sql) => asking::run(place, task.collector, &sql, task.at_ms, of_database).await,
         Err(why) => not_run(task, of_database, Failed::Absent(why)),
     }
 }
@@ -209,5 +214,5 @@ fn not_run(task: &Task, database: Option<Arc<str>>, failed: Failed) -> Ran {
 fn not_seen(database: Arc<str>, tasks: &[Task], detail_ms: Option<i64>, why: &Why) -> Seen {
     let of = |task: &Task| (task.collector.scope == Scope::Database).then(|| database.clone());
     let rans = tasks.iter().map(|task| not_run(task, of(task), Failed::Refused(why.clone()))).collect();
-    Seen { database, rans, detail_ms }
+    Seen { database, rans, extensions: None, detail_ms }
 }

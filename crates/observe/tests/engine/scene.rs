@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 use surus_core::{
     clock::Deadline,
-    series::{Family, MetricKind, Told},
+    series::{Family, Hints, Matcher, MetricKind, Source, Told, Window},
 };
 use surus_observe::{
-    Observatory, Settings, TargetNow, Watched,
+    CollectorNow, Observatory, Settings, TargetNow, Watched,
     collector::{Collector, Page, RunsOn, Scene, Scope, Tier},
 };
 use surus_pg::{RowError, Rows, Sql};
+use surus_store::samples::{self, Event, SampleStore};
 use surus_testkit::Server;
 
 static BACKENDS: Family = Family { name: "test_backends", kind: MetricKind::Gauge, help: "Backends." };
@@ -79,6 +80,7 @@ pub fn settings() -> Settings {
         counters: Duration::from_millis(400),
         detail: Duration::from_millis(600),
         slow: Duration::from_millis(800),
+        statements: Duration::from_millis(500),
         repeat: Duration::from_millis(500),
         retry_at_most: Duration::from_millis(500),
         collectors: COLLECTORS,
@@ -91,21 +93,74 @@ pub fn watched(server: &Server) -> Watched {
     Watched { name: "main".into(), dsn: server.dsn("postgres"), cluster: Some("shop".into()) }
 }
 
-/// Waits until the only target is as wanted; the limit is for tests that fail.
-pub async fn until(observatory: &Observatory, what: &str, wanted: impl Fn(&TargetNow) -> bool) -> Arc<TargetNow> {
-    let limit = Deadline::after(Duration::from_secs(60));
-    loop {
-        let now = observatory.targets().remove(0);
-        if wanted(&now) {
-            return now;
+/// An observatory with a store of its own.
+pub struct Site {
+    pub observatory: Observatory,
+    pub store: Arc<SampleStore>,
+    _dir: tempfile::TempDir,
+}
+
+/// Begins to watch.
+pub fn watch(targets: Vec<Watched>, settings: Settings) -> Site {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(SampleStore::open(&dir.path().join("samples.db"), samples::Settings::default()).unwrap());
+    let observatory = Observatory::start(targets, settings, store.clone()).unwrap();
+    Site { observatory, store, _dir: dir }
+}
+
+/// A window that holds everything.
+pub const EVER: Window = Window { after_ms: 0, until_ms: i64::MAX };
+
+impl Site {
+    /// Waits until the only target is as wanted; the limit is for tests that fail.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&TargetNow) -> bool) -> Arc<TargetNow> {
+        let limit = Deadline::after(LIMIT);
+        loop {
+            let now = self.observatory.targets().remove(0);
+            if wanted(&now) {
+                return now;
+            }
+            assert!(!limit.passed(), "waited in vain until {what}: {now:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(!limit.passed(), "waited in vain until {what}: {now:#?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    /// Waits until something is remembered.
+    pub async fn found<T>(&self, what: &str, find: impl Fn(&SampleStore) -> Option<T>) -> T {
+        let limit = Deadline::after(LIMIT);
+        loop {
+            if let Some(found) = find(&self.store) {
+                return found;
+            }
+            assert!(!limit.passed(), "waited in vain for {what}; events: {:#?}", self.store.events(None, EVER));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits for an event of this kind and returns the last one.
+    pub async fn event(&self, kind: &str) -> Event {
+        let last = |store: &SampleStore| {
+            store.events(Some("main"), EVER).unwrap().into_iter().rfind(|event| event.kind == kind)
+        };
+        self.found(kind, last).await
+    }
+
+    /// The stored samples of a metric, by series.
+    pub fn samples(&self, metric: &str) -> Vec<(String, Vec<f64>)> {
+        let found = self.store.select(&[Matcher::metric(metric)], EVER, Hints::default()).unwrap();
+        found.into_iter().map(|series| (series.labels.to_string(), series.values)).collect()
     }
 }
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The values of a family, with their labels as text.
 pub fn values(now: &TargetNow, family: &str) -> Vec<(String, f64)> {
     let told = now.answers.iter().flat_map(|answer| &answer.told).filter(|told| told.family.name == family);
     told.flat_map(|Told { points, .. }| points.iter().map(|point| (point.labels.to_string(), point.value))).collect()
+}
+
+/// A collector's state at a place.
+pub fn collector<'a>(now: &'a TargetNow, name: &str, database: Option<&str>) -> Option<&'a CollectorNow> {
+    now.collectors.iter().find(|one| one.name == name && one.database.as_deref() == database)
 }
