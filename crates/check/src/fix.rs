@@ -83,7 +83,7 @@ impl FixPlan {
 
     fn add(&mut self, finding: &Finding, named: bool) {
         // A plan is taken whole or not at all.
-        let waits = !named && finding.fix.iter().flat_map(|plan| &plan.steps).any(|step| step.by_name.is_some());
+        let waits = !named && finding.fix.iter().flat_map(|plan| &plan.steps).any(|step| step.why_by_name().is_some());
         for step in finding.fix.iter().flat_map(|plan| &plan.steps) {
             let database = match &step.action {
                 Action::Sql { database: Some(database), .. } => Some(database.clone()),

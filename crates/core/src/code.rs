@@ -117,6 +117,10 @@ codes! {
     WEB_LISTEN "SURUS-W003" Precondition "surus cannot listen on that address" "Give an address of this machine and a free port: --listen 127.0.0.1:7432"
     SERVE_RUNNING "SURUS-W004" Precondition "another surus serve uses that data directory" "Stop it, or give this one a directory of its own with --data-dir."
     SERVE_SECRET "SURUS-W005" Usage "a secret that the configuration refers to is not there" "Check the variable (env:NAME) or the file (file:/path); the file must be readable for surus."
+    // M: series and PromQL
+    PROMQL_QUERY "SURUS-M001" Usage "the query is not valid PromQL" "The message above says where; the language: https://prometheus.io/docs/prometheus/latest/querying/basics/"
+    PROMQL_EXECUTION "SURUS-M002" Outside "the query cannot be evaluated" "Its message is above; narrow the selectors, or the range."
+    PROMQL_TIMEOUT "SURUS-M003" Outside "the query took too long" "Ask for fewer series, a shorter range or a longer step."
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

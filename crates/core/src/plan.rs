@@ -212,6 +212,12 @@ impl Step {
         self
     }
 
+    /// Why it is taken only when its finding is asked for by name; `None` when it is harmless enough to be taken unasked.
+    pub fn why_by_name(&self) -> Option<&str> {
+        let stands_still = self.lock >= Lock::Share && self.interrupts == Interruption::Rewrite;
+        self.by_name.as_deref().or(stands_still.then_some("nobody can change the table meanwhile"))
+    }
+
     /// Is it left to a person?
     pub fn is_manual(&self) -> bool {
         matches!(self.action, Action::Manual { .. })

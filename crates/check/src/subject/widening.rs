@@ -42,7 +42,6 @@ impl Column {
             .interrupts(Interruption::Rewrite)
             .takes((self.bytes as f64 / BYTES_PER_SECOND).max(0.1))
             .undo_sql(sql(&self.type_name))
-            .only_by_name("nobody can use the table meanwhile")
     }
 
     /// The steps that widen it while the application goes on.

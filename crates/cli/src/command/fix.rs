@@ -139,7 +139,7 @@ pub fn text(plan: &FixPlan, applying: bool) -> String {
     if !plan.by_name.is_empty() {
         let _ = writeln!(out, "\n{}", Paint::strong("Only when you name it: surus fix … FINDING"));
         for numbered in &plan.by_name {
-            let why = numbered.step.by_name.as_ref().map(|why| format!("  {why}")).unwrap_or_default();
+            let why = numbered.step.why_by_name().map(|why| format!("  {why}")).unwrap_or_default();
             let _ = writeln!(out, "  {}{}", Paint::faint(&numbered.key), Paint::faint(why));
             let _ = writeln!(out, "    {}", Paint::code(fix::description(numbered)));
         }

@@ -153,3 +153,18 @@ class Server:
         """CPU seconds of all backends that have ended, as the kernel counts them for their parent."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def load_catalogue(server, sql, tables):
+    """Makes the database "bench" with so many tables, settles the server; how many tables and indexes there are."""
+    print(f"loading {tables:,} tables into {server.dir}", flush=True)
+    seed = server.dir / "catalogue.sql"
+    seed.write_text(sql.read_text().replace("1..10000", f"1..{tables}"))
+    seed.chmod(0o644)
+    server.psql("postgres", "-c", "CREATE EXTENSION pg_stat_statements", "-c", "CREATE DATABASE bench")
+    server.psql("bench", "-c", "CREATE EXTENSION pg_stat_statements")
+    server.psql("bench", "-f", str(seed))
+    server.psql("bench", "-c", "VACUUM ANALYZE")
+    server.settle()
+    counts = "SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text LIKE 'app%%' AND relkind = '%s'"
+    return [int(server.psql("bench", "-c", counts % kind)) for kind in "ri"]
