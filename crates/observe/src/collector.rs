@@ -1,7 +1,7 @@
 //! What a collector is: one static value per file of `collectors/`.
 
 use surus_core::series::{Family, Labels, MetricKind, Point, Told};
-use surus_pg::{Facts, Row, RowError, Rows, Sql, quote};
+use surus_pg::{Facts, Row, RowError, Rows, Sql};
 
 /// How often a collector runs, unless the configuration says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,9 +38,10 @@ pub enum Need {
     Stats,
     /// Call the pg_ls_* functions: pg_monitor.
     Monitor,
-    /// The extension is installed in the database that is asked. The texts say [`SCHEMA`] for where it lives, since
-    /// `search_path` is pinned; [`Collector::text`] fills it in.
+    /// The extension is installed in the database that is asked.
     Extension(&'static str),
+    /// Read every table's statistics: pg_read_all_data (14 and newer), or superuser.
+    Data,
     /// This major or newer.
     Major(u16),
 }
@@ -63,27 +64,6 @@ pub struct Collector {
     pub read: fn(&Rows, &Scene<'_>, &mut Page) -> Result<(), RowError>,
 }
 
-/// Stands in a query's text for the schema of the extension that the collector needs.
-pub const SCHEMA: &str = "@schema@";
-
-impl Collector {
-    /// The query for this major; `schema` is where the extension lives that it needs, if it needs one. Nothing when
-    /// this major has nothing to ask for.
-    pub fn text(&self, major: u16, schema: Option<&str>) -> Option<String> {
-        let text = Sql::of_major(self.sql, major)?;
-        match (self.extension(), schema) {
-            (None, _) => Some(text.to_owned()),
-            (Some(_), Some(schema)) => Some(text.replace(SCHEMA, &quote::ident(schema))),
-            (Some(_), None) => None,
-        }
-    }
-
-    /// The extension that must be installed in the database that is asked.
-    pub fn extension(&self) -> Option<&'static str> {
-        self.needs.iter().find_map(|need| if let Need::Extension(name) = need { Some(*name) } else { None })
-    }
-}
-
 /// A family with the labels that its points have, besides those that say which target it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Declared {
@@ -98,7 +78,14 @@ pub static TRUNCATED: Family = Family {
     help: "1 when the collector stopped at its limit of rows and the rest is missing, else 0",
 };
 
-/// The labels of [`TRUNCATED`].
+/// Relations left out because somebody holds or awaits them exclusively.
+pub static SKIPPED: Family = Family {
+    name: "surus_collector_skipped_relations",
+    kind: MetricKind::Gauge,
+    help: "Relations that the collector left out because a session holds or awaits ACCESS EXCLUSIVE on them",
+};
+
+/// The labels of [`TRUNCATED`] and [`SKIPPED`].
 pub const TRUNCATED_LABELS: &[&str] = &["collector", "datname"];
 
 /// Families that are read from a column of the same row each, with the name of the column; none for those that the
@@ -192,6 +179,11 @@ impl Page {
         self.tell(&TRUNCATED, labels, f64::from(u8::from(rows.len() > limit.rows)));
     }
 
+    /// Notes how many relations were left out because they are locked.
+    pub fn skipped(&mut self, limit: &Limit<'_>, count: f64) {
+        self.tell(&SKIPPED, [("collector", limit.collector), ("datname", limit.database)], count);
+    }
+
     /// All that was written down.
     pub fn into_told(self) -> Vec<Told> {
         self.told
@@ -221,8 +213,20 @@ pub fn labels(row: Row<'_>, names: &[&'static str]) -> Result<Labels, RowError> 
 
 /// Declares families in groups that have the same labels: a static for each family, a constant [`Columns`] for each
 /// group, and `FAMILIES` and `DECLARED` over all of them. The text before the help is the column it is read from;
-/// empty when the collector fills it otherwise. `limited;` in front adds [`TRUNCATED`].
+/// empty when the collector fills it otherwise. `limited;` in front adds
+/// [`TRUNCATED`], `locked;` also [`SKIPPED`].
 macro_rules! families {
+    (locked; $($rest:tt)*) => {
+        $crate::collector::families!(@with [&$crate::collector::TRUNCATED, &$crate::collector::SKIPPED,]
+            [$crate::collector::Declared {
+                family: &$crate::collector::TRUNCATED,
+                labels: $crate::collector::TRUNCATED_LABELS,
+            },
+            $crate::collector::Declared {
+                family: &$crate::collector::SKIPPED,
+                labels: $crate::collector::TRUNCATED_LABELS,
+            },] $($rest)*);
+    };
     (limited; $($rest:tt)*) => {
         $crate::collector::families!(@with [&$crate::collector::TRUNCATED,]
             [$crate::collector::Declared {
@@ -248,3 +252,55 @@ macro_rules! families {
     };
 }
 pub(crate) use families;
+
+/// A query that finds the functions of an extension wherever it is installed, though `search_path` is pinned: the path
+/// is widened up to the end of the query's own transaction. The catalog stays first, so nothing there can be shadowed.
+macro_rules! in_extension {
+    ($extension:literal, $query:expr) => {
+        concat!(
+            "SELECT set_config('search_path', 'pg_catalog, ' || quote_ident(n.nspname), true) FROM pg_extension e \
+               JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = '",
+            $extension,
+            "'; ",
+            $query
+        )
+    };
+}
+pub(crate) use in_extension;
+
+/// SQL for the name of the relation `$relid` that the column `$relid` of another database or of this one means, `d`
+/// being its row of pg_database: with its schema unless that is public, as `regclass` would write it but without
+/// waiting for a lock; the number where the relation cannot be looked up from here.
+macro_rules! relation_name {
+    ($relid:literal) => {
+        concat!(
+            "coalesce((SELECT CASE WHEN n.nspname IN ('public', 'pg_catalog') THEN c.relname::text \
+               ELSE n.nspname || '.' || c.relname END FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.oid = ",
+            $relid,
+            " AND d.datname = current_database()), ",
+            $relid,
+            "::text)"
+        )
+    };
+}
+pub(crate) use relation_name;
+
+/// SQL for a table expression `locked` of relations of this database that a session holds or awaits exclusively:
+/// whoever asks for their size would wait too.
+macro_rules! locked_relations {
+    () => {
+        "locked AS MATERIALIZED (SELECT DISTINCT relation FROM pg_lock_status() WHERE locktype = 'relation' \
+           AND mode = 'AccessExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid() \
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    };
+}
+pub(crate) use locked_relations;
+
+/// SQL for "`$n`, of pg_namespace, is not a schema of PostgreSQL itself", as the views `pg_stat_user_*` have it.
+macro_rules! user_schema {
+    ($n:literal) => {
+        concat!($n, ".nspname NOT IN ('pg_catalog', 'information_schema') AND left(", $n, ".nspname, 8) <> 'pg_toast'")
+    };
+}
+pub(crate) use user_schema;

@@ -23,21 +23,53 @@ macro_rules! catalogue {
 
 catalogue! {
     always {
+        // Counters of the instance
         instance,
         stat_database,
-        stat_database_conflicts,
-        checkpoints,
         stat_activity,
-        locks,
+        checkpoints,
+        wal,
         replication,
         stat_replication,
-        replication_slots,
+        stat_wal_receiver,
         stat_archiver,
-        settings,
+        progress_vacuum,
+        progress_analyze,
+        progress_create_index,
+        progress_cluster,
+        progress_copy,
+        progress_basebackup,
+
+        // Details
+        locks,
+        replication_slots,
         database,
+        stat_database_conflicts,
+        stat_activity_autovacuum,
+        prepared_transactions,
+        wal_directory,
+        stat_io,
+        stat_slru,
+        stat_ssl,
+        buffercache_summary,
         user_tables,
+        user_indexes,
+
+        // Slow
+        settings,
+        roles,
+        database_size,
+        table_size,
+        index_size,
+        table_freeze,
+        sequences,
+        bloat_table,
+        bloat_btree,
     }
     wanted {
+        stat_activity_fine,
+        process_idle,
+        stat_statements,
     }
 }
 

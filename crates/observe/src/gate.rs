@@ -47,6 +47,7 @@ fn missing(need: Need, facts: &Facts, extensions: &Extensions) -> Option<Why> {
         Need::Extension(name) => {
             (!extensions.contains_key(name)).then(|| Why::absent(format!("the extension {name} is not installed here")))
         }
+        Need::Data => (!role.superuser && !role.reads_data).then(|| privilege("pg_read_all_data")),
         Need::Major(major) => (facts.version.major() < major)
             .then(|| Why::absent(format!("PostgreSQL {} does not show it; {major} does", facts.version))),
     }

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod ask;
+pub mod bloat;
 pub mod connect;
 pub mod facts;
 pub mod hba;

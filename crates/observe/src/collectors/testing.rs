@@ -60,7 +60,8 @@ pub(crate) async fn missing(collector: &Collector, session: &Session, facts: &Fa
             Need::Stats => facts.role.reads_stats || facts.role.superuser,
             Need::Monitor => facts.role.monitors || facts.role.superuser,
             Need::Major(major) => facts.version.major() >= *major,
-            Need::Extension(name) => schema_of(session, name).await.is_some(),
+            Need::Data => facts.role.reads_data || facts.role.superuser,
+            Need::Extension(name) => has_extension(session, name).await,
         };
         if !met {
             return Some(format!("{need:?}"));
@@ -69,21 +70,17 @@ pub(crate) async fn missing(collector: &Collector, session: &Session, facts: &Fa
     None
 }
 
-async fn schema_of(session: &Session, extension: &str) -> Option<String> {
-    let sql = format!("SELECT extnamespace::regnamespace::text AS v FROM pg_extension WHERE extname = '{extension}'");
-    session.ask(&sql).await.unwrap().first().ok().map(|row| row.text("v").unwrap())
+async fn has_extension(session: &Session, extension: &str) -> bool {
+    let sql = format!("SELECT FROM pg_extension WHERE extname = '{extension}'");
+    !session.ask(&sql).await.unwrap().is_empty()
 }
 
 /// What the collector tells in this session.
 pub(crate) async fn ask(collector: &Collector, session: &Session, facts: &Facts) -> Vec<Told> {
-    let schema = match collector.extension() {
-        Some(name) => schema_of(session, name).await,
-        None => None,
-    };
     let major = facts.version.major();
-    let sql = collector.text(major, schema.as_deref());
+    let sql = Sql::of_major(collector.sql, major);
     let sql = sql.unwrap_or_else(|| panic!("{} has no query for PostgreSQL {major}", collector.name));
-    let rows = session.ask(&sql).await.unwrap_or_else(|error| panic!("{}: {error}\nin: {sql}", collector.name));
+    let rows = session.ask(sql).await.unwrap_or_else(|error| panic!("{}: {error}\nin: {sql}", collector.name));
     let scene = Scene { facts, database: &facts.database, at_ms: 0 };
     let mut page = crate::collector::Page::default();
     (collector.read)(&rows, &scene, &mut page).unwrap_or_else(|error| panic!("{}: {error}\nin: {sql}", collector.name));
@@ -114,8 +111,12 @@ pub(crate) fn heard(server: &Server, database: &str, collectors: &[&Collector]) 
 
 /// As [`hear`], blocking.
 pub(crate) fn heard_at(dsns: &[String], collectors: &[&Collector]) -> Heard {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(hear(dsns, collectors))
+    runtime().block_on(hear(dsns, collectors))
+}
+
+/// To block on what is asynchronous.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Every collector there is.

@@ -4,7 +4,7 @@
 //!
 //! Sizes are elsewhere (`table_size`): reading them takes locks and touches the disk.
 
-use crate::collector::{Collector, Limit, Page, RunsOn, Scene, Scope, Tier, families};
+use crate::collector::{Collector, Limit, Page, RunsOn, Scene, Scope, Tier, families, user_schema};
 use surus_pg::{RowError, Rows, Sql};
 
 const LABELS: &[&str] = &["datname", "schemaname", "relname"];
@@ -91,9 +91,9 @@ macro_rules! tables {
                coalesce(t.fetched_blocks - t.hit_blocks, 0) AS tidx_read, coalesce(t.hit_blocks, 0) AS tidx_hit \
              FROM (SELECT oid, relname, relnamespace, reltoastrelid FROM pg_class WHERE relkind IN (",
             $kinds,
-            ") AND relnamespace NOT IN (SELECT oid FROM pg_namespace \
-               WHERE nspname IN ('pg_catalog', 'information_schema') OR nspname ~ '^pg_toast') \
-             ORDER BY relpages DESC, oid LIMIT 5001) c \
+            ") AND relnamespace IN (SELECT n.oid FROM pg_namespace n WHERE ",
+            user_schema!("n"),
+            ") ORDER BY relpages DESC, oid LIMIT 5001) c \
              JOIN pg_namespace n ON n.oid = c.relnamespace \
              LEFT JOIN x i ON i.indrelid = c.oid LEFT JOIN x t ON t.indrelid = c.reltoastrelid"
         )
