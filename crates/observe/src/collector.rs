@@ -1,7 +1,7 @@
 //! What a collector is: one static value per file of `collectors/`.
 
 use surus_core::series::{Family, Labels, MetricKind, Point, Told};
-use surus_pg::{Facts, Row, RowError, Rows, Sql};
+use surus_pg::{Facts, Row, RowError, Rows, Sql, quote};
 
 /// How often a collector runs, unless the configuration says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +38,8 @@ pub enum Need {
     Stats,
     /// Call the pg_ls_* functions: pg_monitor.
     Monitor,
-    /// The extension is installed in the database that is asked.
+    /// The extension is installed in the database that is asked. The texts say [`SCHEMA`] for where it lives, since
+    /// `search_path` is pinned; [`Collector::text`] fills it in.
     Extension(&'static str),
     /// Read every table's statistics: pg_read_all_data (14 and newer), or superuser.
     Data,
@@ -62,6 +63,27 @@ pub struct Collector {
     pub sql: &'static [Sql],
     /// Turns the rows into points. Pure.
     pub read: fn(&Rows, &Scene<'_>, &mut Page) -> Result<(), RowError>,
+}
+
+/// Stands in a query's text for the schema of the extension that the collector needs.
+pub const SCHEMA: &str = "@schema@";
+
+impl Collector {
+    /// The query for this major; `schema` is where the extension lives that it needs, if it needs one. Nothing when
+    /// this major has nothing to ask for.
+    pub fn text(&self, major: u16, schema: Option<&str>) -> Option<String> {
+        let text = Sql::of_major(self.sql, major)?;
+        match (self.extension(), schema) {
+            (None, _) => Some(text.to_owned()),
+            (Some(_), Some(schema)) => Some(text.replace(SCHEMA, &quote::ident(schema))),
+            (Some(_), None) => None,
+        }
+    }
+
+    /// The extension that must be installed in the database that is asked.
+    pub fn extension(&self) -> Option<&'static str> {
+        self.needs.iter().find_map(|need| if let Need::Extension(name) = need { Some(*name) } else { None })
+    }
 }
 
 /// A family with the labels that its points have, besides those that say which target it is.
@@ -252,21 +274,6 @@ macro_rules! families {
     };
 }
 pub(crate) use families;
-
-/// A query that finds the functions of an extension wherever it is installed, though `search_path` is pinned: the path
-/// is widened up to the end of the query's own transaction. The catalog stays first, so nothing there can be shadowed.
-macro_rules! in_extension {
-    ($extension:literal, $query:expr) => {
-        concat!(
-            "SELECT set_config('search_path', 'pg_catalog, ' || quote_ident(n.nspname), true) FROM pg_extension e \
-               JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = '",
-            $extension,
-            "'; ",
-            $query
-        )
-    };
-}
-pub(crate) use in_extension;
 
 /// SQL for the name of the relation `$relid` that the column `$relid` of another database or of this one means, `d`
 /// being its row of pg_database: with its schema unless that is public, as `regclass` would write it but without

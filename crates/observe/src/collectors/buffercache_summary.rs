@@ -1,6 +1,6 @@
 //! How full shared buffers are, where the extension pg_buffercache is installed. Its summary takes no locks.
 
-use crate::collector::{Collector, Need, Page, RunsOn, Scene, Scope, Tier, families, in_extension};
+use crate::collector::{Collector, Need, Page, RunsOn, Scene, Scope, Tier, families};
 use surus_pg::{RowError, Rows, Sql};
 
 families! {
@@ -24,11 +24,8 @@ pub static COLLECTOR: Collector = Collector {
     families: FAMILIES,
     sql: &[Sql::since(
         16,
-        in_extension!(
-            "pg_buffercache",
-            "SELECT buffers_used, buffers_unused, buffers_dirty, buffers_pinned, coalesce(usagecount_avg, 0) AS usagecount_avg \
-             FROM pg_buffercache_summary()"
-        ),
+        "SELECT buffers_used, buffers_unused, buffers_dirty, buffers_pinned, coalesce(usagecount_avg, 0) AS usagecount_avg \
+             FROM @schema@.pg_buffercache_summary()",
     )],
     read,
 };

@@ -3,7 +3,7 @@
 //! A query id as a label makes a series that never ends for every statement that was ever among them, which is how
 //! Prometheus servers die; surus keeps statements elsewhere, so this runs only when it is wanted. Texts are not read.
 
-use crate::collector::{Collector, Need, Page, RunsOn, Scene, Scope, Tier, families, in_extension};
+use crate::collector::{Collector, Need, Page, RunsOn, Scene, Scope, Tier, families};
 use surus_pg::{RowError, Rows, Sql};
 
 families! {
@@ -21,17 +21,14 @@ families! {
 /// The same statement has a row for top level and one for inside functions (14 and newer): told as their sum.
 macro_rules! statements {
     ($read:literal, $write:literal) => {
-        in_extension!(
-            "pg_stat_statements",
-            concat!(
-                "SELECT pg_get_userbyid(s.userid) AS \"user\", d.datname, s.queryid, sum(s.calls) AS calls, \
+        concat!(
+            "SELECT pg_get_userbyid(s.userid) AS \"user\", d.datname, s.queryid, sum(s.calls) AS calls, \
                    sum(s.total_exec_time) / 1000 AS seconds, sum(s.rows) AS rows, sum(s.",
-                $read,
-                ") / 1000 AS read_seconds, sum(s.",
-                $write,
-                ") / 1000 AS write_seconds FROM pg_stat_statements(false) s JOIN pg_database d ON d.oid = s.dbid \
+            $read,
+            ") / 1000 AS read_seconds, sum(s.",
+            $write,
+            ") / 1000 AS write_seconds FROM @schema@.pg_stat_statements(false) s JOIN pg_database d ON d.oid = s.dbid \
                  WHERE s.queryid IS NOT NULL GROUP BY 1, 2, 3 ORDER BY seconds DESC, 3 LIMIT 100"
-            )
         )
     };
 }

@@ -61,7 +61,7 @@ pub(crate) async fn missing(collector: &Collector, session: &Session, facts: &Fa
             Need::Monitor => facts.role.monitors || facts.role.superuser,
             Need::Major(major) => facts.version.major() >= *major,
             Need::Data => facts.role.reads_data || facts.role.superuser,
-            Need::Extension(name) => has_extension(session, name).await,
+            Need::Extension(name) => schema_of(session, name).await.is_some(),
         };
         if !met {
             return Some(format!("{need:?}"));
@@ -70,17 +70,23 @@ pub(crate) async fn missing(collector: &Collector, session: &Session, facts: &Fa
     None
 }
 
-async fn has_extension(session: &Session, extension: &str) -> bool {
-    let sql = format!("SELECT FROM pg_extension WHERE extname = '{extension}'");
-    !session.ask(&sql).await.unwrap().is_empty()
+async fn schema_of(session: &Session, extension: &str) -> Option<String> {
+    let sql = format!(
+        "SELECT n.nspname AS v FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = '{extension}'"
+    );
+    session.ask(&sql).await.unwrap().first().ok().map(|row| row.text("v").unwrap())
 }
 
 /// What the collector tells in this session.
 pub(crate) async fn ask(collector: &Collector, session: &Session, facts: &Facts) -> Vec<Told> {
     let major = facts.version.major();
-    let sql = Sql::of_major(collector.sql, major);
+    let schema = match collector.extension() {
+        Some(name) => schema_of(session, name).await,
+        None => None,
+    };
+    let sql = collector.text(major, schema.as_deref());
     let sql = sql.unwrap_or_else(|| panic!("{} has no query for PostgreSQL {major}", collector.name));
-    let rows = session.ask(sql).await.unwrap_or_else(|error| panic!("{}: {error}\nin: {sql}", collector.name));
+    let rows = session.ask(&sql).await.unwrap_or_else(|error| panic!("{}: {error}\nin: {sql}", collector.name));
     let scene = Scene { facts, database: &facts.database, at_ms: 0 };
     let mut page = crate::collector::Page::default();
     (collector.read)(&rows, &scene, &mut page).unwrap_or_else(|error| panic!("{}: {error}\nin: {sql}", collector.name));
