@@ -5,13 +5,19 @@
 //! A cycle of a stream (a target's group) arrives as one row: fresh. Later [`SampleStore::maintain`] regroups such rows
 //! into chunks, one series and up to 720 cycles each, which take less than a byte per sample.
 
+mod aggregate;
 mod append;
+mod block;
 mod bytes;
+mod codec;
+mod fold;
 mod index;
+mod long;
 mod maintain;
 mod outbox;
 mod read;
 mod record;
+mod retain;
 mod row;
 mod story;
 
@@ -137,6 +143,8 @@ pub struct SampleStore {
     writer: Mutex<Writer>,
     index: RwLock<Index>,
     readers: Mutex<Vec<Connection>>,
+    /// Held while folding and forgetting: one does that at a time.
+    maintaining: Mutex<()>,
     /// Held as long as the store is open: two writers would not know of each other's series.
     _lock: Option<std::fs::File>,
 }
@@ -175,6 +183,7 @@ impl SampleStore {
             writer: Mutex::new(writer),
             index: RwLock::new(index),
             readers: Mutex::default(),
+            maintaining: Mutex::default(),
             _lock: Some(lock),
         })
     }

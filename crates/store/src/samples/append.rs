@@ -1,6 +1,6 @@
 //! Appending cycles.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -58,14 +58,10 @@ impl Stream {
     }
 
     /// Series of this stream that are gone for good.
-    pub(super) fn forget(&mut self, labels: &Labels) {
+    pub(super) fn forget(&mut self, id: SeriesId, labels: &Labels) {
         self.known.remove(labels);
         self.last.clear();
-    }
-
-    /// Layouts were removed from the file.
-    pub(super) fn forget_layouts(&mut self) {
-        self.layouts.clear();
+        self.alive.retain(|alive| *alive != id);
     }
 }
 
@@ -99,11 +95,13 @@ pub(super) fn load(path: &Path, connection: Connection, index: &Index) -> Result
     for (id, known) in index.iter() {
         if let Some(stream) = streams.get_mut(&known.stream) {
             stream.known.insert(known.labels.clone(), id);
+            if known.last_ms.is_none() {
+                stream.alive.push(id);
+            }
         }
     }
     for stream in streams.values_mut() {
-        let newest = stream.newest_ms.map(|at_ms| Row::at(path, &connection, stream.id, at_ms)).transpose()?.flatten();
-        stream.alive = newest.map(|row| row.alive()).unwrap_or_default();
+        stream.alive.sort_unstable();
     }
     let next_stream = streams.keys().max().map_or(1, |id| id + 1);
     let next_layout =
@@ -119,9 +117,8 @@ pub(super) fn load(path: &Path, connection: Connection, index: &Index) -> Result
 /// A fresh row, unpacked.
 #[derive(Debug)]
 pub(super) struct Row {
-    id: i64,
-    pub at_ms: i64,
-    pub values: BTreeMap<SeriesId, f64>,
+    at_ms: i64,
+    values: BTreeMap<SeriesId, f64>,
 }
 
 impl Row {
@@ -141,18 +138,18 @@ impl Row {
     fn one(path: &Path, connection: &Connection, stream: StreamId, at_ms: i64, which: &str) -> Result<Option<Self>> {
         let sqlite = |error| StoreError::from_sqlite(path, error);
         let sql = format!(
-            "SELECT f.id, f.at_ms, f.layout, f.data, l.series FROM fresh AS f LEFT JOIN layout AS l ON l.id = f.layout \
+            "SELECT f.at_ms, f.layout, f.data, l.series FROM fresh AS f LEFT JOIN layout AS l ON l.id = f.layout \
              WHERE f.stream = ?1 AND {which}"
         );
-        type Columns = (i64, i64, i64, Vec<u8>, Option<Vec<u8>>);
+        type Columns = (i64, i64, Vec<u8>, Option<Vec<u8>>);
         let found: Option<Columns> =
             connection.query_row(&sql, params![stream, at_ms], |row| row.try_into()).optional().map_err(sqlite)?;
-        let Some((id, at_ms, layout, data, series)) = found else { return Ok(None) };
+        let Some((at_ms, layout, data, series)) = found else { return Ok(None) };
         let damaged = |damage: super::Damage| damage.of(path, &format!("the cycle {at_ms} of stream {stream}"));
         let series = series.ok_or(super::Damage("its layout is not there")).map_err(damaged)?;
         let ids = ids_from_bytes(&series, &[layout]).map_err(damaged)?;
         let values = Values::from_bytes(&data, ids.len(), &[i64::from(stream), at_ms, layout]).map_err(damaged)?;
-        Ok(Some(Self { id, at_ms, values: ids.into_iter().zip(values.all()).collect() }))
+        Ok(Some(Self { at_ms, values: ids.into_iter().zip(values.all()).collect() }))
     }
 
     /// The series that do not end here.
@@ -441,6 +438,16 @@ impl SampleStore {
 impl Writer {
     pub(super) fn stream(&self, target: &str, group: &str) -> Option<&Stream> {
         self.targets.get(target)?.streams.get(group)
+    }
+
+    pub(super) fn stream_with(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.targets.values_mut().flat_map(|target| target.streams.values_mut()).find(|stream| stream.id == id)
+    }
+
+    /// Layouts that the next cycles may use.
+    pub(super) fn layouts(&self) -> HashSet<i64> {
+        let streams = self.targets.values().flat_map(|target| target.streams.values());
+        streams.flat_map(|stream| stream.layouts.iter().map(|(id, _)| *id)).collect()
     }
 
     pub(super) fn next_target(&self) -> u32 {

@@ -138,9 +138,19 @@ impl Index {
         self.series.insert(new.id, Known { labels: new.labels.clone(), ..known });
     }
 
-    /// Forgets series; returns the ids of labels that nobody has any more.
-    pub(super) fn remove(&mut self, ids: &[SeriesId]) -> Vec<u32> {
-        let mut unused = Vec::new();
+    /// The labels that nobody has any more once these series are gone.
+    pub(super) fn unused_labels(&self, gone: &[SeriesId]) -> Vec<u32> {
+        let mut left: HashMap<u32, usize> = HashMap::new();
+        for (name, value) in gone.iter().filter_map(|id| self.series.get(id)).flat_map(|known| known.labels.pairs()) {
+            if let Some(posting) = self.labels.get(name).and_then(|values| values.get(value)) {
+                *left.entry(posting.label).or_insert(posting.series.len()) -= 1;
+            }
+        }
+        left.into_iter().filter(|(_, left)| *left == 0).map(|(label, _)| label).collect()
+    }
+
+    /// Forgets series.
+    pub(super) fn remove(&mut self, ids: &[SeriesId]) {
         for id in ids {
             let Some(known) = self.series.remove(id) else { continue };
             for (name, value) in known.labels.pairs() {
@@ -150,7 +160,6 @@ impl Index {
                     posting.series.remove(at);
                 }
                 if posting.series.is_empty() {
-                    unused.push(posting.label);
                     values.remove(value);
                 }
                 if values.is_empty() {
@@ -158,7 +167,6 @@ impl Index {
                 }
             }
         }
-        unused
     }
 
     pub(super) fn get(&self, id: SeriesId) -> Option<&Known> {

@@ -1,26 +1,32 @@
-//! What has to be done from time to time: forgetting what is too old.
+//! What has to be done from time to time.
 
-use rusqlite::params;
+use std::sync::PoisonError;
 
 use super::{Maintained, SampleStore};
 use crate::Result;
 
 impl SampleStore {
-    /// Does what has to be done from time to time, in bounded transactions, so that an append never waits long. To be
-    /// called about once a minute.
+    /// Folds what is old enough, makes aggregates, forgets what is too old or too much, and brings everything to the disk:
+    /// in bounded transactions, so that an append never waits long. To be called about once a minute.
     ///
     /// # Errors
     /// When the file could not be read or written; what was done before stays done.
     pub fn maintain(&self, now_ms: i64) -> Result<Maintained> {
-        let before = now_ms.saturating_sub(i64::try_from(self.settings.keep.as_millis()).unwrap_or(i64::MAX));
-        let mut writer = self.writer();
-        let expired = self.writing(&mut writer, None, |transaction, _| {
-            transaction
-                .execute("DELETE FROM fresh WHERE at_ms < ?1", params![before])
-                .map_err(|error| self.sqlite(error))
-        })?;
-        drop(writer);
-        let file_bytes = std::fs::metadata(&self.path).map_or(0, |file| file.len());
-        Ok(Maintained { expired, file_bytes, ..Maintained::default() })
+        let _one_at_a_time = self.maintaining.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Maintained::default();
+        // Also what an interrupted call has left.
+        self.sweep()?;
+        // On a full disk this fails, and the rest must be done all the more.
+        let regrouped = self
+            .fold(now_ms, &mut done)
+            .and_then(|()| self.fold_records(now_ms))
+            .and_then(|()| self.aggregate(now_ms, &mut done));
+        self.expire_by_time(now_ms, &mut done)?;
+        self.expire_by_size(&mut done)?;
+        self.forget_series(&mut done)?;
+        self.shrink()?;
+        self.checkpoint()?;
+        done.file_bytes = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        regrouped.map(|()| done)
     }
 }

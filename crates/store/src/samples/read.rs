@@ -1,11 +1,14 @@
 //! Reading series.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
-use surus_core::series::{Hints, Labels, Matcher, Metadata, MetricKind, Series, Source, SourceError, Window};
+use surus_core::series::{Hints, Labels, Matcher, Metadata, MetricKind, Series, Source, SourceError, Window, stale};
 
+use super::block::{chunk_from_bytes, chunk_id};
+use super::codec::{Presence, State};
 use super::row::{Values, ids_from_bytes};
 use super::{SampleStore, SeriesId, StreamId};
 use crate::{Result, StoreError};
@@ -42,25 +45,114 @@ impl Reading {
         }
     }
 
+    /// Adds what a chunk has of the cycles that are wanted.
+    fn add_chunk(&mut self, place: usize, times: &[i64], wanted: Range<usize>, presence: &Presence, values: &[f64]) {
+        if let [(State::Value, _)] = presence.0.as_slice() {
+            let column = &mut self.columns[place];
+            column.values.extend_from_slice(&values[wanted.clone()]);
+            if let Some(own) = &mut column.times {
+                own.extend_from_slice(&times[wanted]);
+            }
+            return;
+        }
+        let (mut cycle, mut next) = (0, 0);
+        for (state, length) in &presence.0 {
+            let stretch = cycle..cycle + *length as usize;
+            let (first, last) = (stretch.start.max(wanted.start), stretch.end.min(wanted.end));
+            let some = first..last.max(first);
+            if *state == State::Absent && !some.is_empty() {
+                self.miss_after(place, &times[wanted.start..some.start]);
+            }
+            let column = &mut self.columns[place];
+            match state {
+                _ if some.is_empty() => {}
+                State::Absent => {}
+                State::Ended => column.values.resize(column.values.len() + some.len(), stale()),
+                State::Value | State::ValueThenEnded => {
+                    let offset = next + some.start.saturating_sub(cycle);
+                    column.values.extend_from_slice(&values[offset..offset + some.len()]);
+                }
+            }
+            if let Some(own) = column.times.as_mut().filter(|_| *state != State::Absent) {
+                own.extend_from_slice(&times[some]);
+            }
+            next += if state.has_value() { stretch.len() } else { 0 };
+            cycle = stretch.end;
+        }
+    }
+
+    /// As [`Reading::miss`], where the cycles that were read are these too.
+    fn miss_after(&mut self, place: usize, also: &[i64]) {
+        let column = &mut self.columns[place];
+        if column.times.is_none() {
+            column.times = Some(self.times.iter().chain(also).copied().collect());
+        }
+    }
+
+    /// One more value, or none.
+    pub(super) fn push(&mut self, place: usize, at_ms: i64, value: Option<f64>) {
+        match value {
+            None => self.miss(place),
+            Some(value) => {
+                let column = &mut self.columns[place];
+                column.values.push(value);
+                if let Some(times) = &mut column.times {
+                    times.push(at_ms);
+                }
+            }
+        }
+    }
+
     fn samples(&self) -> usize {
         self.columns.iter().map(|column| column.values.len()).sum()
     }
 }
 
 impl SampleStore {
-    fn read(&self, matchers: &[Matcher], window: Window, _hints: Hints<'_>) -> Result<Vec<Series>> {
+    fn read(&self, matchers: &[Matcher], window: Window, hints: Hints<'_>) -> Result<Vec<Series>> {
         let (labels, streams) = self.wanted(matchers, window)?;
         self.reading(|connection| {
             let mut found: BTreeMap<Labels, Series> = BTreeMap::new();
             let mut budget = self.settings.max_selected_samples;
             for (stream, ids) in streams {
                 let mut reading = Reading::new(ids);
-                self.read_fresh(connection, stream, window, &mut reading)?;
+                let samples = self.read_aggregates(connection, stream, window, hints, &mut reading)?;
+                self.read_blocks(connection, stream, samples, budget, &mut reading)?;
+                self.read_fresh(connection, stream, samples, &mut reading)?;
                 budget = budget.checked_sub(reading.samples()).ok_or_else(|| self.too_many_samples())?;
                 collect(reading, &labels, &mut found);
             }
             Ok(found.into_values().collect())
         })
+    }
+
+    /// Adds what blocks have.
+    fn read_blocks(
+        &self,
+        connection: &Connection,
+        stream: StreamId,
+        window: Window,
+        budget: usize,
+        reading: &mut Reading,
+    ) -> Result<()> {
+        for block in self.blocks(connection, stream, 0, window)? {
+            let cycles = inside(&block.times, window);
+            for place in 0..reading.ids.len() {
+                let series = reading.ids[place];
+                let Some(data) = self.chunk(connection, &block, series)? else {
+                    reading.miss(place);
+                    continue;
+                };
+                let (presence, values) = chunk_from_bytes(&data, chunk_id(block.id, series), block.times.len())
+                    .map_err(|damage| self.bad_chunk(&block, series, damage))?;
+                reading.add_chunk(place, &block.times, cycles.clone(), &presence, &values);
+            }
+            reading.times.extend_from_slice(&block.times[cycles]);
+            if reading.samples() > budget {
+                return Err(self.too_many_samples());
+            }
+        }
+        Ok(())
     }
 
     fn too_many_samples(&self) -> StoreError {
@@ -126,16 +218,7 @@ impl SampleStore {
                 .and_then(|data| Values::from_bytes(data, *count, &belongs_to))
                 .map_err(|damage| damage.of(&self.path, &format!("the cycle {at_ms} of stream {stream}")))?;
             for (place, at) in places.iter().enumerate() {
-                match at {
-                    Some(at) => {
-                        let column = &mut reading.columns[place];
-                        column.values.push(values.get(*at));
-                        if let Some(times) = &mut column.times {
-                            times.push(at_ms);
-                        }
-                    }
-                    None => reading.miss(place),
-                }
+                reading.push(place, at_ms, at.map(|at| values.get(at)));
             }
             reading.times.push(at_ms);
         }
@@ -143,7 +226,12 @@ impl SampleStore {
     }
 
     /// How many values a layout has, and where in it the wanted series are.
-    fn places(&self, connection: &Connection, layout: i64, wanted: &[SeriesId]) -> Result<(usize, Vec<Option<usize>>)> {
+    pub(super) fn places(
+        &self,
+        connection: &Connection,
+        layout: i64,
+        wanted: &[SeriesId],
+    ) -> Result<(usize, Vec<Option<usize>>)> {
         let ids = self.layout(connection, layout)?;
         Ok((ids.len(), wanted.iter().map(|id| ids.binary_search(id).ok()).collect()))
     }
@@ -156,6 +244,12 @@ impl SampleStore {
             .map_err(|error| self.sqlite(error))?;
         ids_from_bytes(&bytes, &[layout]).map_err(|damage| damage.of(&self.path, &format!("layout {layout}")))
     }
+}
+
+/// Where the times of a window are.
+fn inside(times: &[i64], window: Window) -> Range<usize> {
+    let first = times.partition_point(|at_ms| *at_ms <= window.after_ms);
+    first..times.partition_point(|at_ms| *at_ms <= window.until_ms).max(first)
 }
 
 /// Makes series of what was read. One that was collected by two groups is one series.

@@ -4,9 +4,11 @@
 use rusqlite::{Connection, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use surus_core::series::Window;
 
 use super::bytes::{seal, unseal};
+use super::fold::slot_of;
 use super::row::decompress;
 use super::{Damage, SampleStore};
 use crate::{Result, StoreError};
@@ -127,6 +129,13 @@ struct Moment<T> {
 /// Bytes of one row, unpacked.
 pub(super) const MAX_ROW: usize = 256 << 20;
 
+/// Sessions are looked at every second or so, statements every minute or so.
+const ACTIVITY_SLOT_MS: i64 = 300_000;
+const QUERIES_SLOT_MS: i64 = 3_600_000;
+
+/// Stretches that are folded in one go.
+const SLOTS_AT_ONCE: usize = 300;
+
 /// Records of one moment.
 const MAX_RECORDS: usize = 100_000;
 
@@ -189,7 +198,7 @@ impl SampleStore {
             let Some(target) = target_id(connection, target).map_err(sqlite)? else { return Ok(Vec::new()) };
             let mut statement = connection
                 .prepare_cached(
-                    "SELECT start_ms, end_ms, data FROM record WHERE kind = ?1 AND target = ?2 AND end_ms > ?3 \
+                    "SELECT start_ms, end_ms, data FROM record WHERE kind = ?1 AND target = ?2 AND folded IN (0, 1) AND end_ms > ?3 \
                      AND start_ms <= ?4 ORDER BY start_ms",
                 )
                 .map_err(sqlite)?;
@@ -211,6 +220,71 @@ impl SampleStore {
                 }
             }
             Ok(found)
+        })
+    }
+}
+
+impl SampleStore {
+    /// Makes one row of those of some minutes.
+    pub(super) fn fold_records(&self, now_ms: i64) -> Result<()> {
+        for (kind, slot_ms) in [(Kind::Activity, ACTIVITY_SLOT_MS), (Kind::Queries, QUERIES_SLOT_MS)] {
+            let targets: Vec<u32> = self.writer().targets.values().map(|target| target.id).collect();
+            for target in targets {
+                for _ in 0..SLOTS_AT_ONCE {
+                    if !self.fold_oldest(kind, target, slot_ms, now_ms)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds the oldest stretch that is over; false when there is none.
+    fn fold_oldest(&self, kind: Kind, target: u32, slot_ms: i64, now_ms: i64) -> Result<bool> {
+        let sqlite = |error| self.sqlite(error);
+        type Found = (i64, i64, i64, Vec<u8>);
+        let rows: Vec<Found> = self.reading(|connection| {
+            let oldest: Option<i64> = connection
+                .prepare_cached("SELECT min(end_ms) FROM record WHERE kind = ?1 AND target = ?2 AND folded = 0")
+                .and_then(|mut statement| statement.query_row(params![kind as u8, target], |row| row.get(0)))
+                .map_err(sqlite)?;
+            let Some(oldest) = oldest else { return Ok(Vec::new()) };
+            let slot = slot_of(oldest, slot_ms);
+            if slot.until_ms.saturating_add(slot_ms) > now_ms {
+                return Ok(Vec::new());
+            }
+            let mut statement = connection
+                .prepare_cached(
+                    "SELECT id, start_ms, end_ms, data FROM record WHERE kind = ?1 AND target = ?2 AND folded = 0 \
+                     AND end_ms > ?3 AND end_ms <= ?4 ORDER BY end_ms",
+                )
+                .map_err(sqlite)?;
+            let asked = params![kind as u8, target, slot.after_ms, slot.until_ms];
+            let rows = statement.query_map(asked, |row| row.try_into());
+            rows.and_then(Iterator::collect).map_err(sqlite)
+        })?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(false) };
+        let (start, end) = (first.1, last.2);
+        let mut moments: Vec<Moment<Box<RawValue>>> = Vec::new();
+        for (_, start, end, data) in &rows {
+            let some = unpack(data, kind, target, *start, *end);
+            moments.extend(some.map_err(|damage| damage.of(&self.path, &format!("records of {start}")))?);
+        }
+        let data = pack(&moments, 3, kind, target, start, end)?;
+        let mut writer = self.writer();
+        self.writing(&mut writer, None, |transaction, _| {
+            let mut statement = transaction.prepare_cached("DELETE FROM record WHERE id = ?1").map_err(sqlite)?;
+            for (id, ..) in &rows {
+                statement.execute([id]).map_err(sqlite)?;
+            }
+            transaction
+                .prepare_cached(
+                    "INSERT INTO record (kind, target, start_ms, end_ms, folded, data) VALUES (?1, ?2, ?3, ?4, 1, ?5)",
+                )
+                .and_then(|mut statement| statement.execute(params![kind as u8, target, start, end, data]))
+                .map_err(sqlite)?;
+            Ok(true)
         })
     }
 }

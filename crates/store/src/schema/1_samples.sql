@@ -86,7 +86,7 @@ CREATE TABLE record (
     data     BLOB NOT NULL
 ) STRICT;
 
-CREATE INDEX record_by_time ON record (kind, target, end_ms);
+CREATE INDEX record_by_time ON record (kind, target, folded, end_ms);
 
 CREATE TABLE query_text (
     target       INTEGER NOT NULL,

@@ -1,4 +1,5 @@
 //! The sample store against real files.
 
 mod append;
+mod fold;
 mod series;

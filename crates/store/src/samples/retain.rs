@@ -1,0 +1,237 @@
+//! Retention: by time, and by size.
+
+use rusqlite::params;
+
+use super::aggregate::{COARSE_MS, FINE_MS, levels};
+use super::{Maintained, SampleStore, SeriesId, StreamId};
+use crate::Result;
+
+/// Series that are forgotten in one transaction.
+const SERIES_AT_ONCE: usize = 500;
+
+/// Free pages that are given back to the file system in one transaction.
+const PAGES_AT_ONCE: u32 = 1000;
+
+/// How much of the oldest goes at once when the file is too large.
+const STEP_MS: i64 = 3_600_000;
+
+/// Steps of one call.
+const STEPS: usize = 500;
+
+/// Nothing that ends before these is kept.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    samples: i64,
+    fine: i64,
+    coarse: i64,
+}
+
+impl SampleStore {
+    /// Forgets what is too old.
+    pub(super) fn expire_by_time(&self, now_ms: i64, done: &mut Maintained) -> Result<()> {
+        let before = |keep: std::time::Duration| {
+            now_ms.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)).max(0)
+        };
+        let samples = before(self.settings.keep);
+        let fine = before(self.settings.keep_medium.max(self.settings.keep));
+        let coarse = before(self.settings.keep_long.max(self.settings.keep));
+        self.expire(Limits { samples, fine, coarse }, false, done)?;
+        let mut writer = self.writer();
+        done.expired += self.writing(&mut writer, None, |transaction, _| {
+            let mut gone = 0;
+            for sql in [
+                "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at_ms < ?1 LIMIT 1000)",
+                "DELETE FROM query_text WHERE last_ms < ?1",
+                "DELETE FROM plan WHERE last_ms < ?1",
+            ] {
+                gone += transaction.execute(sql, [coarse]).map_err(|error| self.sqlite(error))?;
+            }
+            Ok(gone)
+        })?;
+        Ok(())
+    }
+
+    /// Makes room when the file is larger than it may be: samples, sessions and statements first, oldest first; then the
+    /// aggregates of 5 minutes, then those of 1 hour.
+    pub(super) fn expire_by_size(&self, done: &mut Maintained) -> Result<()> {
+        let Some(most) = self.settings.max_bytes else { return Ok(()) };
+        for _ in 0..STEPS {
+            if self.used_bytes()? <= most {
+                return Ok(());
+            }
+            let oldest = |sql: &str| -> Result<Option<i64>> {
+                self.reading(|connection| {
+                    connection.query_row(sql, [], |row| row.get(0)).map_err(|error| self.sqlite(error))
+                })
+            };
+            let none = Limits { samples: 0, fine: 0, coarse: 0 };
+            let samples = oldest("SELECT min(end_ms) FROM block WHERE bucket_ms = 0")?;
+            let records = oldest("SELECT min(end_ms) FROM record WHERE folded = 1")?;
+            let limits = if let Some(end) = samples.into_iter().chain(records).min() {
+                Limits { samples: end + STEP_MS, ..none }
+            } else if let Some(end) = oldest("SELECT min(end_ms) FROM block WHERE bucket_ms = 300000")? {
+                Limits { fine: end + STEP_MS, ..none }
+            } else if let Some(end) = oldest("SELECT min(end_ms) FROM block WHERE bucket_ms = 3600000")? {
+                Limits { coarse: end + STEP_MS, ..none }
+            } else {
+                return Ok(());
+            };
+            self.expire(limits, true, done)?;
+        }
+        Ok(())
+    }
+
+    fn expire(&self, limits: Limits, even_without_aggregates: bool, done: &mut Maintained) -> Result<()> {
+        let streams: Vec<(StreamId, i64)> = {
+            let writer = self.writer();
+            let streams = writer.targets.values().flat_map(|target| target.streams.values());
+            streams.map(|stream| (stream.id, stream.every_ms)).collect()
+        };
+        for (stream, every_ms) in streams {
+            // Where samples are too far apart to be aggregated they take the aggregates' place.
+            let samples = match levels(every_ms) {
+                _ if even_without_aggregates => limits.samples,
+                [FINE_MS, ..] => limits.samples,
+                [_, ..] => limits.fine,
+                [] => limits.coarse,
+            };
+            let ids: Vec<i64> = self.reading(|connection| {
+                let mut statement = connection
+                    .prepare_cached(
+                        "SELECT id FROM block AS b WHERE stream = ?1 AND (bucket_ms = 0 AND end_ms < ?2 \
+                         AND (?7 OR end_ms < ?2 - 172800000 OR EXISTS (SELECT 1 FROM block AS a WHERE a.stream = ?1 \
+                         AND a.bucket_ms = ?5 AND (a.end_ms - 1) / 86400000 = (b.end_ms - 1) / 86400000)) \
+                         OR bucket_ms = ?3 AND end_ms < ?4 OR bucket_ms = ?5 AND end_ms < ?6)",
+                    )
+                    .map_err(|error| self.sqlite(error))?;
+                // Samples wait for the end of their day, when aggregates are made of them, but not for ever.
+                let anyway = even_without_aggregates || levels(every_ms).is_empty();
+                let asked = params![stream, samples, FINE_MS, limits.fine, COARSE_MS, limits.coarse, anyway];
+                let rows = statement.query_map(asked, |row| row.get(0));
+                rows.and_then(Iterator::collect).map_err(|error| self.sqlite(error))
+            })?;
+            done.expired += ids.len();
+            self.hide_blocks(&ids)?;
+        }
+        let mut writer = self.writer();
+        done.expired += self.writing(&mut writer, None, |transaction, _| {
+            let sql = "DELETE FROM record WHERE folded = 1 AND end_ms < ?1";
+            transaction.execute(sql, [limits.samples]).map_err(|error| self.sqlite(error))
+        })?;
+        drop(writer);
+        self.sweep()
+    }
+
+    /// Forgets series that have nothing left, and labels that only they had.
+    pub(super) fn forget_series(&self, done: &mut Maintained) -> Result<()> {
+        let streams: Vec<StreamId> = {
+            let writer = self.writer();
+            writer.targets.values().flat_map(|target| target.streams.values().map(|stream| stream.id)).collect()
+        };
+        for stream in streams {
+            let oldest = self.reading(|connection| {
+                connection
+                    .query_row(
+                        "SELECT min(at) FROM (SELECT min(start_ms) AS at FROM block WHERE stream = ?1 UNION ALL \
+                         SELECT min(at_ms) FROM fresh WHERE stream = ?1)",
+                        [stream],
+                        |row| row.get::<_, Option<i64>>(0),
+                    )
+                    .map_err(|error| self.sqlite(error))
+            })?;
+            // A stretch begins before its end, which is all that its block tells.
+            let oldest = oldest.map_or(i64::MAX, |oldest| oldest.saturating_sub(COARSE_MS));
+            loop {
+                let gone = self.forget_some(stream, oldest)?;
+                done.forgotten_series += gone;
+                if gone < SERIES_AT_ONCE {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_some(&self, stream: StreamId, oldest: i64) -> Result<usize> {
+        let mut writer = self.writer();
+        let gone: Vec<SeriesId> = {
+            let index = self.index();
+            let newest = index.newest(stream).unwrap_or(i64::MIN);
+            let over =
+                index.iter().filter(|(_, known)| known.stream == stream && known.last_ms.unwrap_or(newest) < oldest);
+            over.map(|(id, _)| id).take(SERIES_AT_ONCE).collect()
+        };
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        // A cycle that came since is in `newest` already: appends wait for the writer that is held here.
+        let unused = self.index().unused_labels(&gone);
+        self.writing(&mut writer, None, |transaction, _| {
+            for (sql, ids) in
+                [("DELETE FROM series WHERE id = ?1", &gone), ("DELETE FROM label WHERE id = ?1", &unused)]
+            {
+                let mut statement = transaction.prepare_cached(sql).map_err(|error| self.sqlite(error))?;
+                for id in ids {
+                    statement.execute([id]).map_err(|error| self.sqlite(error))?;
+                }
+            }
+            Ok(())
+        })?;
+        let mut index = self.index_mut();
+        for id in &gone {
+            if let (Some(known), Some(stream)) = (index.get(*id), writer.stream_with(stream)) {
+                stream.forget(*id, &known.labels);
+            }
+        }
+        index.remove(&gone);
+        Ok(gone.len())
+    }
+
+    /// Bytes that are in use, with what the write-ahead log holds left out.
+    fn used_bytes(&self) -> Result<u64> {
+        let [pages, free, size] = self.pages()?;
+        Ok(pages.saturating_sub(free) * size)
+    }
+
+    /// How many pages the file has, how many of them are free, and how large one is.
+    fn pages(&self) -> Result<[u64; 3]> {
+        self.reading(|connection| {
+            let ask = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+            let all = ask("PRAGMA page_count").and_then(|pages| {
+                Ok([pages, ask("PRAGMA freelist_count")?, ask("PRAGMA page_size")?].map(i64::unsigned_abs))
+            });
+            all.map_err(|error| self.sqlite(error))
+        })
+    }
+
+    /// Gives free pages back to the file system, some at a time. A tenth is kept: the next rows need it.
+    pub(super) fn shrink(&self) -> Result<()> {
+        loop {
+            let [pages, free, size] = self.pages()?;
+            let over = self.settings.max_bytes.is_some_and(|most| pages * size > most);
+            let keep = if over { 0 } else { (pages / 10).max(256) };
+            if free <= keep {
+                break;
+            }
+            let some = u32::try_from(free - keep).unwrap_or(PAGES_AT_ONCE).min(PAGES_AT_ONCE);
+            let writer = self.writer();
+            // The pragma gives a row per page, or none; it goes on as long as somebody asks.
+            let mut statement = writer
+                .connection
+                .prepare(&format!("PRAGMA incremental_vacuum({some})"))
+                .map_err(|error| self.sqlite(error))?;
+            let mut rows = statement.query([]).map_err(|error| self.sqlite(error))?;
+            while rows.next().map_err(|error| self.sqlite(error))?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Moves what the write-ahead log holds into the file, and syncs both.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        let writer = self.writer();
+        writer
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .map_err(|error| self.sqlite(error))
+    }
+}
