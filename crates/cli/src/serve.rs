@@ -3,4 +3,5 @@
 pub mod lock;
 pub mod log;
 pub mod notify;
+pub mod running;
 pub mod settings;

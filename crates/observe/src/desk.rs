@@ -1,7 +1,7 @@
 //! Where every target hands over what shall be remembered. Nobody waits for the store here: a thread of its own writes,
 //! and what it cannot write is counted and said, not kept.
 
-use crate::changes::Change;
+use crate::{changes::Change, remote_write::RemoteWrite};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -111,6 +111,18 @@ impl Item {
     }
 }
 
+impl Item {
+    /// A cycle goes on to other stores, once it is stored here.
+    fn send_on(&self, remote: Option<&RemoteWrite>) -> Result<(), StoreError> {
+        match (self, remote) {
+            (Self::Batch(Batch { target, group, at_ms, points, .. }), Some(remote)) => {
+                remote.hand_over(target, group, *at_ms, points)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// How handing over goes.
 #[derive(Debug, Default)]
 struct Tally {
@@ -138,17 +150,17 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Begins to write to the store, and to tidy it up once a minute.
+    /// Begins to write to the store and to what sends on from there, and to tidy it up once a minute.
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub(crate) fn open(store: Arc<SampleStore>) -> std::io::Result<Self> {
+    pub(crate) fn open(store: Arc<SampleStore>, remote: Option<Arc<RemoteWrite>>) -> std::io::Result<Self> {
         let (items, waiting) = sync_channel(WAITING_AT_MOST);
         let (open, closed) = sync_channel(1);
         let desk = Self { items, tally: Arc::default(), store, _open: Arc::new(open) };
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let (store, tally) = (desk.store.clone(), desk.tally.clone());
-        thread("surus-store").spawn(move || write_all(&waiting, &store, &tally))?;
+        thread("surus-store").spawn(move || write_all(&waiting, &store, remote.as_deref(), &tally))?;
         let (store, tally) = (desk.store.clone(), desk.tally.clone());
         thread("surus-tidy").spawn(move || tidy(&closed, &store, &tally))?;
         Ok(desk)
@@ -241,10 +253,10 @@ impl Tally {
     }
 }
 
-fn write_all(waiting: &Receiver<Item>, store: &SampleStore, tally: &Tally) {
+fn write_all(waiting: &Receiver<Item>, store: &SampleStore, remote: Option<&RemoteWrite>, tally: &Tally) {
     while let Ok(item) = waiting.recv() {
         tally.waiting_points.fetch_sub(item.points(), Ordering::Relaxed);
-        match item.write(store) {
+        match item.write(store).and_then(|()| item.send_on(remote)) {
             Ok(()) => tally.well(),
             // It is about this item alone; others can be stored.
             Err(error @ StoreError::Refused { .. }) => {

@@ -19,6 +19,7 @@ mod gate;
 mod observatory;
 pub mod own;
 pub mod process;
+pub mod remote_write;
 mod schedule;
 mod settings;
 pub mod snapshot;

@@ -23,7 +23,7 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(10);
 /// Watches targets until it is stopped. Dropping it stops at once, without goodbye to the servers.
 #[derive(Debug)]
 pub struct Observatory {
-    settings: Arc<Settings>,
+    settings: Mutex<Arc<Settings>>,
     desk: Desk,
     posts: Mutex<Vec<Post>>,
 }
@@ -44,8 +44,8 @@ impl Observatory {
     /// # Errors
     /// When the system has no thread for writing to the store.
     pub fn start(targets: Vec<Watched>, settings: Settings, store: Arc<SampleStore>) -> std::io::Result<Self> {
-        let desk = Desk::open(store)?;
-        let observatory = Self { settings: Arc::new(settings), desk, posts: Mutex::default() };
+        let desk = Desk::open(store, settings.remote_write.clone())?;
+        let observatory = Self { settings: Mutex::new(Arc::new(settings)), desk, posts: Mutex::default() };
         let posts = targets.into_iter().map(|watched| observatory.begin(watched)).collect();
         *observatory.posts() = posts;
         Ok(observatory)
@@ -61,8 +61,7 @@ impl Observatory {
         let shown = Arc::new(Shown::new(at_first(&watched, target.as_ref().err().map(Why::from))));
         let task = match target {
             Ok(target) => {
-                let watch =
-                    Watch::new(watched.clone(), target, self.settings.clone(), self.desk.clone(), shown.clone());
+                let watch = Watch::new(watched.clone(), target, self.settings(), self.desk.clone(), shown.clone());
                 Some(tokio::spawn(watch.run(stopped)))
             }
             Err(error) => {
@@ -89,21 +88,37 @@ impl Observatory {
         self.posts().iter().map(|post| post.shown.get()).collect()
     }
 
-    /// Watches these targets from now on. One whose description has not changed is watched on without a gap.
-    pub async fn reload(&self, targets: Vec<Watched>) {
+    /// Watches these targets from now on, at this pace. One whose description has not changed is watched on without a
+    /// gap, unless the pace is another. The store and what sends on from it stay as they were.
+    pub async fn reload(&self, targets: Vec<Watched>, settings: Settings) {
+        let same_pace = self.settings().same_pace(&settings);
         let gone = {
             let mut posts = self.posts();
-            let mut before = std::mem::take(&mut *posts);
-            for watched in targets {
-                let kept = before.iter().position(|post| post.watched == watched).map(|at| before.swap_remove(at));
-                let post = kept.unwrap_or_else(|| self.begin(watched));
-                posts.push(post);
-            }
-            before
+            let stays = |post: &Post| same_pace && targets.contains(&post.watched);
+            let (kept, gone): (Vec<Post>, Vec<Post>) = std::mem::take(&mut *posts).into_iter().partition(stays);
+            *posts = kept;
+            gone
         };
+        for post in &gone {
+            post.stop.send_replace(true);
+        }
+        // Before its successor begins: never more connections than two.
         for post in gone {
             post.end().await;
         }
+        let settings = Settings { remote_write: self.settings().remote_write.clone(), ..settings };
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        let mut posts = self.posts();
+        let mut before = std::mem::take(&mut *posts);
+        for watched in targets {
+            let kept = before.iter().position(|post| post.watched == watched).map(|at| before.swap_remove(at));
+            let post = kept.unwrap_or_else(|| self.begin(watched));
+            posts.push(post);
+        }
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends all sessions and hands over what is left.

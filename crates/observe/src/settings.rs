@@ -1,7 +1,7 @@
 //! What is watched, and how often.
 
-use crate::{collector::Collector, collectors};
-use std::{fmt, time::Duration};
+use crate::{collector::Collector, collectors, remote_write::RemoteWrite};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A target as the configuration names it.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Settings {
     pub host: bool,
     /// Which collectors run: all of the catalogue.
     pub collectors: &'static [&'static Collector],
+    /// What sends every cycle on, once it is stored.
+    pub remote_write: Option<Arc<RemoteWrite>>,
 }
 
 impl Default for Settings {
@@ -71,7 +73,20 @@ impl Default for Settings {
             statements_at_most: 20_000,
             host: true,
             collectors: collectors::ALL,
+            remote_write: None,
         }
+    }
+}
+
+impl Settings {
+    /// Is looked as often, and as closely?
+    pub(crate) fn same_pace(&self, other: &Self) -> bool {
+        let spans = |one: &Self| {
+            let tiers = [one.activity, one.counters, one.detail, one.slow, one.statements, one.repeat];
+            (tiers, [one.retry_at_most, one.statement_timeout, one.connect_timeout])
+        };
+        let limits = |one: &Self| (one.databases_at_most, one.sessions_at_most, one.statements_at_most, one.host);
+        spans(self) == spans(other) && limits(self) == limits(other) && std::ptr::eq(self.collectors, other.collectors)
     }
 }
 

@@ -13,6 +13,7 @@ mod answer;
 mod binary;
 mod error;
 mod evaluate;
+mod format;
 mod function;
 mod grid;
 mod histogram;
@@ -26,6 +27,7 @@ mod window;
 
 pub use answer::{Answer, Line, Sample, Value};
 pub use error::{Kind, QueryError};
+pub use format::format;
 pub use number::{duration_ms, number_text};
 pub use options::{Cancel, Options};
 pub use plan::{Query, select_matchers};

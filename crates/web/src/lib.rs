@@ -8,9 +8,11 @@
 pub mod access;
 mod api;
 mod health;
+mod metrics;
 mod pages;
 pub mod server;
 mod site;
+mod tally;
 
 pub use site::Site;
 
@@ -24,6 +26,9 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 pub fn routes(site: Arc<Site>) -> Router {
     Router::new()
         .route("/", get(pages::first))
+        .route("/collectors", get(pages::collectors))
+        .route("/metrics", get(metrics::metrics))
+        .route("/probe", get(metrics::probe))
         .route("/login", get(pages::login).post(access::log_in))
         .route("/logout", axum::routing::post(access::log_out))
         .route("/static/surus.css", get(pages::style))
@@ -31,6 +36,7 @@ pub fn routes(site: Arc<Site>) -> Router {
         .route("/-/ready", get(health::ready))
         .nest("/api/v1", api::routes())
         .fallback(pages::not_found)
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&site), tally::count))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&site), access::guard))
         .layer(middleware::map_response(pages::harden))

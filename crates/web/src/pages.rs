@@ -1,17 +1,21 @@
 //! Pages for people.
 
+mod collectors;
+mod first;
 mod frame;
+mod words;
 
-use crate::Site;
+pub use collectors::collectors;
+pub use first::first;
+
 use axum::{
-    extract::{Query, State},
+    extract::Query,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use frame::frame;
 use maud::html;
 use serde::Deserialize;
-use std::sync::Arc;
 
 const STYLE: &str = include_str!("pages/surus.css");
 
@@ -30,18 +34,6 @@ pub async fn harden(mut response: Response) -> Response {
     set(header::REFERRER_POLICY, "same-origin");
     set(header::CACHE_CONTROL, "no-store");
     response
-}
-
-/// `/`
-pub async fn first(State(site): State<Arc<Site>>) -> Html<String> {
-    frame(
-        "surus",
-        site.access.asks(),
-        html! {
-            h1 { "surus" }
-            p { "No target is watched." }
-        },
-    )
 }
 
 /// `/static/surus.css`

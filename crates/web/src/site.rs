@@ -1,19 +1,52 @@
 //! What the handlers share.
 
-use crate::access::Access;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::{access::Access, tally::Tally};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use surus_core::series::Source;
+use surus_observe::{Observatory, remote_write::RemoteWrite};
+use surus_store::samples::SampleStore;
+use tokio::sync::Semaphore;
+
+/// Questions that are worked on at one time; further ones wait for their turn.
+const QUESTIONS: usize = 4;
+/// Scrapes that are rendered at one time. They do not wait behind questions.
+const SCRAPES: usize = 4;
 
 /// What the handlers share.
-#[derive(Debug)]
 pub struct Site {
     pub(crate) access: Access,
+    pub(crate) observatory: Arc<Observatory>,
+    pub(crate) remote_write: Arc<RemoteWrite>,
+    pub(crate) store: Arc<SampleStore>,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) turns: Arc<Semaphore>,
+    pub(crate) scrapes: Arc<Semaphore>,
+    pub(crate) tally: Tally,
     ready: AtomicBool,
 }
 
 impl Site {
     /// A site that is not ready yet.
-    pub fn new(access: Access) -> Self {
-        Self { access, ready: AtomicBool::new(false) }
+    pub fn new(
+        access: Access,
+        observatory: Arc<Observatory>,
+        store: Arc<SampleStore>,
+        remote_write: Arc<RemoteWrite>,
+    ) -> Self {
+        Self {
+            access,
+            observatory,
+            remote_write,
+            source: Arc::clone(&store) as Arc<dyn Source>,
+            store,
+            turns: Arc::new(Semaphore::new(QUESTIONS)),
+            scrapes: Arc::new(Semaphore::new(SCRAPES)),
+            tally: Tally::default(),
+            ready: AtomicBool::new(false),
+        }
     }
 
     /// From now on `/-/ready` says so.

@@ -4,10 +4,11 @@ use crate::{
     args::{Global, ServeArgs},
     failure::Failure,
     output::print,
-    serve::{lock::Lock, log, notify::Notify, settings::Settings},
+    serve::{lock::Lock, log, notify::Notify, running::Running, settings::Settings},
 };
 use std::sync::Arc;
-use surus_web::{Site, access::Access, server};
+use surus_core::secret::masked;
+use surus_web::{access::Access, server};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -24,28 +25,48 @@ pub async fn run(global: &Global, args: ServeArgs) -> Result<u8, Failure> {
     let signals = Signals::listen()?;
     let _lock = Lock::take(&settings.data_dir)?;
     let listener = server::listen(settings.listen, &access).await?;
-    let site = Arc::new(Site::new(access));
+    install_cryptography();
+    let running = Running::start(&settings, access)?;
+    let site = Arc::clone(&running.site);
     let (stop, stopped) = watch::channel(false);
     let answering = tokio::spawn(server::serve(listener, surus_web::routes(Arc::clone(&site)), stopped));
     let notify = Notify::from_environment();
     site.set_ready(true);
-    tracing::info!(listen = %settings.listen, data_dir = %settings.data_dir.display(), targets = settings.targets.len(), "surus serves");
-    notify.ready(&format!("watching {} targets on http://{}", settings.targets.len(), settings.listen));
-    work(signals, &notify, |settings_now| reload(global, &args, settings_now), settings).await;
+    tracing::info!(
+        listen = %settings.listen,
+        data_dir = %settings.data_dir.display(),
+        targets = settings.targets.len(),
+        "surus serves"
+    );
+    notify.ready(&status(&settings));
+    work(global, &args, settings, signals, &notify, &running).await;
     notify.stopping();
     site.set_ready(false);
+    tracing::info!("surus stops");
     let _told = stop.send(true);
     answering.await.map_err(|error| Failure::bug(error.to_string()))?;
+    running.stop().await;
     tracing::info!("surus has stopped");
     Ok(0)
 }
 
+/// Once for the process: what remote write over TLS uses. Had somebody else installed it, that would do as well.
+fn install_cryptography() {
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+fn status(settings: &Settings) -> String {
+    format!("watching {} targets on http://{}", settings.targets.len(), settings.listen)
+}
+
 /// Until a signal to stop comes.
 async fn work(
+    global: &Global,
+    args: &ServeArgs,
+    mut settings: Settings,
     mut signals: Signals,
     notify: &Notify,
-    reload: impl Fn(&Settings) -> Option<Settings>,
-    mut settings: Settings,
+    running: &Running,
 ) {
     let every = notify.watchdog_every();
     loop {
@@ -60,10 +81,10 @@ async fn work(
             Some(()) = signals.interrupt.recv() => return,
             Some(()) = signals.hangup.recv() => {
                 notify.reloading();
-                if let Some(new) = reload(&settings) {
+                if let Some(new) = reload(global, args, &settings, running).await {
                     settings = new;
                 }
-                notify.ready(&format!("watching {} targets on http://{}", settings.targets.len(), settings.listen));
+                notify.ready(&status(&settings));
             }
             () = alive => notify.alive(),
         }
@@ -71,25 +92,20 @@ async fn work(
 }
 
 /// Reads the configuration again. What is wrong with it leaves everything as it is.
-fn reload(global: &Global, args: &ServeArgs, old: &Settings) -> Option<Settings> {
-    let mut new = match Settings::read(global, args) {
-        Ok(new) => new,
-        Err(failure) => {
-            tracing::error!(
-                code = failure.code.id,
-                "nothing was reloaded: {}",
-                surus_core::secret::masked(&failure.message)
-            );
-            return None;
-        }
+async fn reload(global: &Global, args: &ServeArgs, old: &Settings, running: &Running) -> Option<Settings> {
+    let refused = |failure: Failure| {
+        tracing::error!(code = failure.code.id, "nothing was reloaded: {}", masked(&failure.message));
     };
+    let mut new = Settings::read(global, args).map_err(refused).ok()?;
     for difference in old.differences(&new) {
         tracing::info!("configuration: {difference}");
     }
-    if new.listen != old.listen || new.data_dir != old.data_dir {
-        tracing::warn!("listen and data_dir are not reloaded: restart surus for them");
-        (new.listen, new.data_dir) = (old.listen, old.data_dir.clone());
+    let kept = new.keep_fixed(old);
+    if !kept.is_empty() {
+        tracing::warn!("not reloaded, restart surus for it: {}", kept.join(", "));
     }
+    running.reload(&new).await.map_err(refused).ok()?;
+    tracing::info!("the configuration was reloaded");
     Some(new)
 }
 

@@ -71,6 +71,8 @@ pub struct RemoteWriteConfig {
     /// Further headers, such as a tenant.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// How much may wait on disk while it does not answer.
+    pub max_bytes: Option<Size>,
 }
 
 /// Shortest and longest interval that makes sense.

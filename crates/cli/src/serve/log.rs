@@ -29,6 +29,8 @@ pub fn start(global: &Global, format: Option<DataFormat>) -> Result<(), Failure>
         registry.with(layer.with_target(false)).try_init()
     } else {
         let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        // The module would bear the name `target`, which is what is watched.
+        let layer = layer.with_target(false);
         registry.with(layer.with_writer(std::io::stderr)).try_init()
     };
     started.map_err(|error| Failure::bug(format!("the log did not start: {error}")))

@@ -3,7 +3,7 @@
 use crate::{
     args::{Global, ServeArgs},
     command::given,
-    config::{Config, ObserveConfig, RemoteWriteConfig, SamplesConfig, SecretRef},
+    config::{Config, ObserveConfig, RemoteWriteConfig, SamplesConfig, SecretRef, TargetConfig},
     failure::Failure,
     ledger,
 };
@@ -12,9 +12,11 @@ use surus_core::secret::Secret;
 use surus_pg::Target;
 
 /// A server to be watched.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Watched {
     pub name: String,
+    /// As it was given; it may hold a password.
+    pub dsn: String,
     pub target: Target,
     pub cluster: Option<String>,
 }
@@ -28,7 +30,7 @@ pub struct Remote {
 }
 
 /// Everything that `surus serve` needs to know, checked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
@@ -93,6 +95,20 @@ impl Settings {
         lines
     }
 
+    /// Keeps what cannot change while surus runs as it was; gives the keys that were to change.
+    pub fn keep_fixed(&mut self, old: &Self) -> Vec<&'static str> {
+        let all = [
+            ("serve.listen", self.listen != old.listen),
+            ("serve.password", self.password != old.password),
+            ("serve.token", self.token != old.token),
+            ("data_dir", self.data_dir != old.data_dir),
+            ("samples", self.samples != old.samples),
+        ];
+        (self.listen, self.data_dir, self.samples) = (old.listen, old.data_dir.clone(), old.samples.clone());
+        (self.password, self.token) = (old.password.clone(), old.token.clone());
+        all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// How the new settings differ, one line for each key.
     pub fn differences(&self, new: &Self) -> Vec<String> {
         let (old_lines, new_lines) = (self.lines(), new.lines());
@@ -132,14 +148,20 @@ impl Remote {
 
 /// The targets of the command line, else those of the configuration, else what the environment says.
 fn targets(args: &ServeArgs, config: &Config) -> Result<Vec<Watched>, Failure> {
-    let given = given(&args.targets, config)?;
     let from_file = args.targets.is_empty();
-    let watched = given.into_iter().enumerate().map(|(at, given)| {
+    let dsns: Vec<String> = match (from_file, config.target.is_empty()) {
+        (false, _) => args.targets.clone(),
+        (true, false) => config.target.iter().map(TargetConfig::resolved_dsn).collect::<Result<_, _>>()?,
+        // What the environment says, if it says anything.
+        (true, true) => vec![String::new()],
+    };
+    let given = given(&args.targets, config)?;
+    let watched = given.into_iter().zip(dsns).enumerate().map(|(at, (given, dsn))| {
         let cluster = config.target.get(at).filter(|_| from_file).and_then(|target| target.cluster.clone());
-        let target = given
-            .target
-            .map_err(|error| Failure::new(error.code, format!("target {}: {}", given.name, error.message)))?;
-        Ok(Watched { name: given.name, target, cluster })
+        let wrong = |error: surus_pg::ConnectError| {
+            Failure::new(error.code, format!("target {}: {}", given.name, error.message))
+        };
+        Ok(Watched { name: given.name.clone(), dsn, target: given.target.map_err(wrong)?, cluster })
     });
     watched.collect()
 }

@@ -1,0 +1,89 @@
+//! `/metrics` and `/probe`: the newest answers as text. No server is asked for it.
+
+use crate::Site;
+use axum::{
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use surus_core::series::Told;
+use surus_observe::{
+    TargetNow,
+    exposition::{Format, Part, render},
+};
+
+/// `/metrics`: all targets, the machine, and surus itself.
+pub async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    let format = accepted(&headers);
+    rendered(&site, format, move |site| {
+        let snapshot = site.observatory.snapshot();
+        let (counted, sent) = (site.tally.told(), site.remote_write.told());
+        let mut own: Vec<&Told> = snapshot.own.iter().chain(&counted).chain(&sent).collect();
+        own.extend(snapshot.host.iter().flat_map(|answer| &answer.told));
+        let mut parts: Vec<Part<'_>> = snapshot.targets.iter().map(|target| part(target)).collect();
+        match parts.as_mut_slice() {
+            // A part of its own would count as a second server, and the series of one target bear no mark of it.
+            [only] => only.told.extend(own),
+            _ => parts.push(Part { server: "", told: own }),
+        }
+        render(&parts, format)
+    })
+    .await
+}
+
+/// What `/probe` is called with.
+#[derive(Deserialize)]
+pub struct Probe {
+    target: Option<String>,
+}
+
+/// `/probe?target=`: one target, by its name or as `host:port`. It must be one that is watched: surus connects to
+/// nothing because a request says so. `auth_module` is accepted and means nothing, for the login is the target's own.
+pub async fn probe(
+    State(site): State<Arc<Site>>,
+    Query(Probe { target }): Query<Probe>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(wanted) = target.filter(|target| !target.is_empty()) else {
+        return (StatusCode::BAD_REQUEST, "target is required: /probe?target=NAME\n").into_response();
+    };
+    let Some(target) = site.observatory.targets().into_iter().find(|target| is_meant(target, &wanted)) else {
+        let text = "surus does not watch that target; [[target]] in surus.toml names those that it does.\n";
+        return (StatusCode::NOT_FOUND, text).into_response();
+    };
+    let format = accepted(&headers);
+    rendered(&site, format, move |_| render(&[part(&target)], format)).await
+}
+
+fn part(target: &TargetNow) -> Part<'_> {
+    Part { server: &target.server, told: target.answers.iter().flat_map(|answer| &answer.told).collect() }
+}
+
+/// Is the target meant by this name, address, or URI?
+fn is_meant(target: &TargetNow, wanted: &str) -> bool {
+    let address = wanted.split_once("://").map_or(wanted, |(_, rest)| rest);
+    let address = address.split(['/', '?']).next().unwrap_or_default();
+    let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+    target.name == wanted || (!target.server.is_empty() && target.server == address)
+}
+
+fn accepted(headers: &HeaderMap) -> Format {
+    Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()))
+}
+
+/// Renders on a thread that may block: with many series it takes a while.
+async fn rendered(site: &Arc<Site>, format: Format, work: impl FnOnce(&Site) -> String + Send + 'static) -> Response {
+    // The semaphore is never closed.
+    let turn = Arc::clone(&site.scrapes).acquire_owned().await.ok();
+    let site = Arc::clone(site);
+    let task = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work(&site)
+    });
+    match task.await {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
