@@ -60,6 +60,11 @@ pub enum Command {
     Undo(UndoArgs),
     /// Settings tuned to the machine and to what the server's counters say, as a plan
     Tune(TuneArgs),
+    /// PromQL: run Prometheus's test scripts against surus's evaluator
+    Promql {
+        #[command(subcommand)]
+        verb: PromqlVerb,
+    },
     /// The ledger: every proof and every change, in a hash chain
     #[command(after_help = "\
 Exit status: 0 done, and what was verified is intact · 1 the chain is broken · 2 no such entry or file
@@ -187,6 +192,22 @@ pub enum ConfigVerb {
     Check,
     /// Print every key with its meaning and default
     Explain,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PromqlVerb {
+    /// Run scripts in the format of promqltest: what passed, failed and was skipped, and why
+    #[command(after_help = "\
+Example:
+  surus promql test prometheus/promql/promqltest/testdata/*.test
+
+Exit status: 0 nothing failed · 1 something failed · 2 a file cannot be read, or is no script")]
+    Test {
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+        format: DataFormat,
+    },
 }
 
 #[derive(Debug, Subcommand)]

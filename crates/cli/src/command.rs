@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod demo;
 mod fix;
+mod promql;
 mod proof;
 mod serve;
 mod tune;
@@ -12,7 +13,7 @@ mod undo;
 pub use check::given;
 
 use crate::{
-    args::{Args, Command, DataFormat},
+    args::{Args, Command, DataFormat, PromqlVerb},
     failure::Failure,
     output,
 };
@@ -30,6 +31,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Tune(tune) => tune::run(&global, tune).await,
         Command::Serve(serve) => serve::run(&global, serve).await,
         Command::Undo(undo) => undo::run(&global, undo).await,
+        Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),
         Command::Config { verb } => config::run(&global, &verb),
         Command::Completions { shell } => {

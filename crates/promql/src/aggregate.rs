@@ -24,6 +24,11 @@ impl Grouping {
     }
 }
 
+/// The name of a label may be any text.
+fn is_label(name: &str) -> bool {
+    !name.is_empty()
+}
+
 /// Series that are aggregated into one.
 struct Members {
     labels: Labels,
@@ -70,7 +75,7 @@ impl Evaluator<'_> {
                 values::quantiles(&rows, groups, &parameter)
             }
             Aggregation::CountValues => match label {
-                Some(label) if !label.is_empty() => values::counted(&rows, &aggregate.grouping, label, grid.steps),
+                Some(label) if is_label(label) => values::counted(&rows, &aggregate.grouping, label, grid.steps),
                 _ => return Err(QueryError::execution("invalid label name in count_values")),
             },
             kind => groups.into_iter().map(|group| columns::aggregated(kind, &rows, group, grid.steps)).collect(),

@@ -11,6 +11,12 @@ pub(crate) fn absent() -> f64 {
     series::stale()
 }
 
+/// Does this label say what the values are, so that it goes when they become something else: the metric's name, type
+/// and unit (`__type__` and `__unit__`, which Prometheus can add)?
+pub(crate) fn is_metadata(label: &str) -> bool {
+    label == METRIC_NAME || label == "__type__" || label == "__unit__"
+}
+
 /// Is there no value?
 pub(crate) fn is_absent(value: f64) -> bool {
     series::is_stale(value)
@@ -49,7 +55,7 @@ impl Row {
     /// The labels as they are shown.
     pub(crate) fn shown(&self) -> Labels {
         match self.drop_name {
-            true => self.labels.keep(|name| name != METRIC_NAME),
+            true => self.labels.keep(|name| !is_metadata(name)),
             false => self.labels.clone(),
         }
     }

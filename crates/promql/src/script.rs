@@ -2,6 +2,7 @@
 //! `eval range`, with what is expected below (prometheus.io/docs/prometheus/latest/configuration/unit_testing_rules has
 //! the notation of values).
 //!
+//! What needs native histograms, or is experimental in Prometheus and not supported here, is skipped with its reason.
 //! As Prometheus's own runner does, an instant query is also run with every selector held by `@` at that moment, at
 //! several other moments, and each of these as the middle of a range query.
 

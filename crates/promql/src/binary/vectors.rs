@@ -2,9 +2,9 @@
 
 use super::{Matching, Operator};
 use crate::error::QueryError;
-use crate::rows::{Merger, Row, absent, is_absent};
+use crate::rows::{Merger, Row, absent, is_absent, is_metadata};
 use std::collections::HashMap;
-use surus_core::series::{Labels, METRIC_NAME};
+use surus_core::series::Labels;
 
 /// Series of both sides with one signature, by their places.
 #[derive(Default)]
@@ -175,7 +175,7 @@ impl Pairing<'_> {
         let drop_name = !self.operator.is_comparison();
         let mut labels = many.keep(|name| {
             let kept = matching.groups() || matching.names(name) == matching.on;
-            kept && !(drop_name && name == METRIC_NAME)
+            kept && !(drop_name && is_metadata(name))
         });
         for name in &matching.include {
             labels = labels.with(name, one.get(name).unwrap_or_default());
@@ -188,10 +188,8 @@ impl Pairing<'_> {
         let lone = |rows: &[Row], own: usize, others: &[Row], places: &[usize], step: usize| {
             rows[own].has(step) && !places.iter().any(|&other| others[other].has(step))
         };
-        let (for_many, for_one) = match self.matching.group_right {
-            true => (self.matching.fill_left, self.matching.fill_right),
-            false => (self.matching.fill_right, self.matching.fill_left),
-        };
+        // With group_right Prometheus takes the other side's value; its own tests say so.
+        let (for_many, for_one) = (self.matching.fill_right, self.matching.fill_left);
         let ordered = |many: f64, one: f64| match self.matching.group_right {
             true => self.single(one, many),
             false => self.single(many, one),

@@ -99,6 +99,35 @@ fn arguments(tokens: &[(usize, Token<'_>)], open: usize) -> Vec<usize> {
     starts
 }
 
+/// What in a query that the parser refuses is experimental in Prometheus too.
+pub(crate) fn experimental(query: &str) -> Option<String> {
+    let tokens = tokens(query);
+    let token = |at: usize| tokens.get(at).map(|(_, token)| *token);
+    let computed = |at: usize| {
+        let at = at + usize::from(matches!(token(at), Some(Token::Mark(b'+' | b'-'))));
+        matches!(token(at), Some(Token::Mark(b'(') | Token::Word(_)))
+    };
+    let mut in_brackets = false;
+    for (at, &(_, token)) in tokens.iter().enumerate() {
+        match token {
+            Token::Mark(b'[') => in_brackets = true,
+            Token::Mark(b']') => in_brackets = false,
+            Token::Mark(b'+' | b'-' | b'*' | b'/' | b'%' | b'^' | b'(') if in_brackets => {
+                return Some("arithmetic in durations".to_owned());
+            }
+            Token::Word(word) if word.eq_ignore_ascii_case("offset") && computed(at + 1) => {
+                return Some("arithmetic in durations".to_owned());
+            }
+            Token::Word(word @ ("anchored" | "smoothed")) => return Some(format!("the modifier {word}")),
+            Token::Word(word) if Function::named(word) == Some(Function::Unsupported) => {
+                return Some(format!("the function {word}"));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The first quoted string whose escapes make bytes that are no UTF-8. Labels are text here, so that such a string
 /// could only be mistaken for another.
 pub(crate) fn not_text(query: &str) -> Option<&str> {

@@ -26,8 +26,11 @@ impl Query {
         if let Some(wrong) = places::not_text(text) {
             return Err(QueryError::bad(format!("the string {wrong} is not UTF-8")));
         }
-        let expression = promql_parser::parser::parse(text).map_err(QueryError::bad)?;
         let places = places::places(text);
+        let expression = promql_parser::parser::parse(text).map_err(|why| match places::experimental(text) {
+            Some(what) => QueryError::bad(format!("{what} is experimental and not supported")),
+            None => QueryError::bad(why),
+        })?;
         let root = Compiler { places: places.iter() }.node(&expression)?;
         Ok(Self { text: text.to_owned(), root })
     }
