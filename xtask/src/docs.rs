@@ -1,5 +1,7 @@
 //! The pages under `docs/` that are made from tables in the code.
 
+mod metrics;
+
 use std::fmt::Write as _;
 use std::fs;
 
@@ -16,8 +18,11 @@ struct Page {
 }
 
 /// Every generated page; a new one is a function and a line here.
-const PAGES: &[Page] =
-    &[Page { path: "docs/errors.md", render: errors }, Page { path: "docs/checks.md", render: checks }];
+const PAGES: &[Page] = &[
+    Page { path: "docs/errors.md", render: errors },
+    Page { path: "docs/checks.md", render: checks },
+    Page { path: "docs/metrics.md", render: metrics::page },
+];
 
 /// Writes the pages, or with `check` fails when one is not what it would write.
 pub fn run(check: bool) -> Result<()> {

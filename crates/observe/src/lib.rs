@@ -16,6 +16,7 @@ pub mod collectors;
 mod desk;
 pub mod exposition;
 mod gate;
+pub mod lineage;
 mod observatory;
 pub mod own;
 pub mod process;

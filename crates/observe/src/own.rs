@@ -1,7 +1,7 @@
 //! What surus says about itself: whether a target is there, and what watching it costs.
 
 use crate::collector::Page;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use surus_core::series::{Family, MetricKind, Told};
 
 const fn gauge(name: &'static str, help: &'static str) -> Family {
@@ -33,8 +33,33 @@ pub static SKIPPED: Family = counter(
     "Cycles that were not run because the one before was still running when they were due.",
 );
 
+/// postgres_exporter's names for what a scrape costs; here a cycle is what a scrape is there.
+pub static EXPORTER_DURATION: Family =
+    gauge("pg_exporter_last_scrape_duration_seconds", "How long the last runs of all collectors took together.");
+pub static EXPORTER_CYCLES: Family = counter("pg_exporter_scrapes_total", "Cycles so far.");
+pub static EXPORTER_ERROR: Family =
+    gauge("pg_exporter_last_scrape_error", "1 if the target or a collector failed in its last run, else 0.");
+pub static COLLECTOR_DURATION: Family =
+    gauge("pg_scrape_collector_duration_seconds", "How long the collector's last run took, over all databases.");
+pub static COLLECTOR_SUCCESS: Family =
+    gauge("pg_scrape_collector_success", "1 if the collector's last run gave an answer in every database, else 0.");
+
 /// Every family that [`of_target`] fills.
-pub static FAMILIES: &[&Family] = &[&UP, &PG_UP, &DURATION, &ROWS, &SUCCESS, &LAST_RUN, &CONNECTIONS, &SKIPPED];
+pub static FAMILIES: &[&Family] = &[
+    &UP,
+    &PG_UP,
+    &DURATION,
+    &ROWS,
+    &SUCCESS,
+    &LAST_RUN,
+    &CONNECTIONS,
+    &SKIPPED,
+    &EXPORTER_DURATION,
+    &EXPORTER_CYCLES,
+    &EXPORTER_ERROR,
+    &COLLECTOR_DURATION,
+    &COLLECTOR_SUCCESS,
+];
 
 /// What a collector's last run cost.
 pub(crate) struct Cost<'a> {
@@ -53,6 +78,7 @@ pub(crate) fn of_target<'a>(
     up: bool,
     connections: u8,
     skipped: u64,
+    cycles: u64,
     costs: impl Iterator<Item = Cost<'a>>,
 ) -> Vec<Told> {
     let mut page = Page::default();
@@ -60,6 +86,7 @@ pub(crate) fn of_target<'a>(
     page.tell(&PG_UP, [], f64::from(u8::from(up)));
     page.tell(&CONNECTIONS, [], f64::from(connections));
     page.tell(&SKIPPED, [], skipped as f64);
+    let mut by_collector: BTreeMap<&str, (Duration, bool)> = BTreeMap::new();
     for cost in costs {
         let (Some(succeeded), Some(last_run_ms)) = (cost.succeeded, cost.last_run_ms) else { continue };
         let labels = [("collector", cost.collector), ("datname", cost.database.unwrap_or_default())];
@@ -67,6 +94,18 @@ pub(crate) fn of_target<'a>(
         page.tell(&ROWS, labels, cost.rows as f64);
         page.tell(&SUCCESS, labels, f64::from(u8::from(succeeded)));
         page.tell(&LAST_RUN, labels, last_run_ms as f64 / 1000.0);
+        let (took, fine) = by_collector.entry(cost.collector).or_insert((Duration::ZERO, true));
+        *took += cost.took;
+        *fine &= succeeded;
+    }
+    let all: Duration = by_collector.values().map(|(took, _)| *took).sum();
+    let failed = !up || by_collector.values().any(|(_, fine)| !fine);
+    page.tell(&EXPORTER_DURATION, [], all.as_secs_f64());
+    page.tell(&EXPORTER_CYCLES, [], cycles as f64);
+    page.tell(&EXPORTER_ERROR, [], f64::from(u8::from(failed)));
+    for (collector, (took, fine)) in by_collector {
+        page.tell(&COLLECTOR_DURATION, [("collector", collector)], took.as_secs_f64());
+        page.tell(&COLLECTOR_SUCCESS, [("collector", collector)], f64::from(u8::from(fine)));
     }
     page.into_told()
 }

@@ -109,6 +109,8 @@ pub(crate) struct Watch {
     trip: Option<Trip>,
     runs: Runs,
     skipped: u64,
+    /// Cycles of the counters' tier so far, also those that found nobody.
+    cycles: u64,
     /// `up`, `pg_up` and `surus_*` of the last cycle.
     own: Option<Arc<Answer>>,
     /// What the target as a whole is missing, by what it is about.
@@ -149,6 +151,7 @@ impl Watch {
             connecting: None,
             trip: None,
             skipped: 0,
+            cycles: 0,
             own: None,
             missing: BTreeMap::new(),
             known_before: false,

@@ -24,7 +24,7 @@ fn allowed(from: &str, to: &str, dev: bool) -> Option<bool> {
         "surus-web" => below_features || FEATURES.contains(&to),
         TESTKIT => [CORE, "surus-pg"].contains(&to),
         // Reads the tables that pages are made from, and fetches what `pg` will find.
-        "xtask" => [CORE, "surus-pg", "surus-check"].contains(&to),
+        "xtask" => [CORE, "surus-pg", "surus-check", "surus-observe"].contains(&to),
         feature if FEATURES.contains(&feature) => below_features,
         floor_two if FLOOR_TWO.contains(&floor_two) => to == CORE,
         _ => return None,

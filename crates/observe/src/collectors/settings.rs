@@ -1,8 +1,8 @@
 //! pg_settings: one family `pg_settings_<name>` for every setting that is a boolean or a number, as the exporter has
 //! them: units are converted and become part of the name (`_seconds`, `_bytes`), -1 stays -1, on is 1.
 //!
-//! What surus itself sets in its session (timeouts, jit, read only) must not be told as the server's value, so the
-//! value is the one that RESET would give. Settings that the server alone computes have no such value that counts.
+//! What surus itself sets in its session (timeouts, jit, read only) must not be told as the server's value. So settings
+//! that a session may change are told as RESET would leave them.
 
 use crate::collector::{Collector, Declared, Page, RunsOn, Scene, Scope, Tier};
 use std::{
@@ -33,7 +33,7 @@ pub static COLLECTOR: Collector = Collector {
     families: &[],
     // The two that the exporter leaves out have values that are no numbers on some services.
     sql: &[Sql::all(
-        "SELECT name, CASE WHEN context = 'internal' THEN setting ELSE reset_val END AS value, unit, vartype \
+        "SELECT name, CASE WHEN context IN ('user', 'superuser') THEN reset_val ELSE setting END AS value, unit, vartype \
          FROM pg_settings WHERE vartype IN ('bool', 'integer', 'real') \
            AND name NOT IN ('sync_commit_cancel_wait', 'google_dataplex.max_messages')",
     )],

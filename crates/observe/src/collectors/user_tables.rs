@@ -2,6 +2,8 @@
 //! pg_statio_user_tables tell, in one pass over pg_class with the functions behind those views: together they join and
 //! group twice, and ask for the same table's counters in two queries.
 //!
+//! 0.20 of the exporter renamed the `_blks_` of its sample queries to `_blocks_`; both are told, from one read.
+//!
 //! Sizes are elsewhere (`table_size`): reading them takes locks and touches the disk.
 
 use crate::collector::{Collector, Limit, Page, RunsOn, Scene, Scope, Tier, families, user_schema};
@@ -54,6 +56,22 @@ families! {
         TIDX_READ = Counter "pg_statio_user_tables_tidx_blocks_read" "tidx_read"
             "Blocks of the TOAST table's index read that were not in shared buffers";
         TIDX_HIT = Counter "pg_statio_user_tables_tidx_blocks_hit" "tidx_hit"
+            "Blocks of the TOAST table's index found in shared buffers";
+        OLD_HEAP_READ = Counter "pg_statio_user_tables_heap_blks_read" "heap_read"
+            "Blocks of the table read that were not in shared buffers";
+        OLD_HEAP_HIT = Counter "pg_statio_user_tables_heap_blks_hit" "heap_hit"
+            "Blocks of the table found in shared buffers";
+        OLD_IDX_READ = Counter "pg_statio_user_tables_idx_blks_read" "idx_read"
+            "Blocks of the table's indexes read that were not in shared buffers";
+        OLD_IDX_HIT = Counter "pg_statio_user_tables_idx_blks_hit" "idx_hit"
+            "Blocks of the table's indexes found in shared buffers";
+        OLD_TOAST_READ = Counter "pg_statio_user_tables_toast_blks_read" "toast_read"
+            "Blocks of the table's TOAST table read that were not in shared buffers";
+        OLD_TOAST_HIT = Counter "pg_statio_user_tables_toast_blks_hit" "toast_hit"
+            "Blocks of the table's TOAST table found in shared buffers";
+        OLD_TIDX_READ = Counter "pg_statio_user_tables_tidx_blks_read" "tidx_read"
+            "Blocks of the TOAST table's index read that were not in shared buffers";
+        OLD_TIDX_HIT = Counter "pg_statio_user_tables_tidx_blks_hit" "tidx_hit"
             "Blocks of the TOAST table's index found in shared buffers";
     }
 }

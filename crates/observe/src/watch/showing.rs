@@ -52,10 +52,12 @@ impl Watch {
     /// `up`, `pg_up` and what surus itself costs.
     pub(super) fn write_own(&mut self, at_ms: i64) {
         let connections = self.connections();
+        self.cycles += 1;
         let told = own::of_target(
             self.standing.up,
             connections,
             self.skipped,
+            self.cycles,
             self.runs.iter().map(|(key, run)| own::Cost {
                 collector: key.0,
                 database: key.1.as_deref(),
