@@ -61,6 +61,15 @@ pub static FAMILIES: &[&Family] = &[
     &COLLECTOR_SUCCESS,
 ];
 
+/// The labels of one of these families.
+pub fn labels(family: &Family) -> &'static [&'static str] {
+    match family.name {
+        name if name.starts_with("surus_collector_") => &["collector", "datname"],
+        name if name.starts_with("pg_scrape_collector_") => &["collector"],
+        _ => &[],
+    }
+}
+
 /// What a collector's last run cost.
 pub(crate) struct Cost<'a> {
     pub collector: &'static str,

@@ -8,7 +8,7 @@ use surus_observe::{
     collector::{Collector, Need, RunsOn, Scope, Tier},
     collectors,
     lineage::{DIFFERENCES, Era, NAMES},
-    own,
+    own, remote_write,
 };
 
 use super::cell;
@@ -23,7 +23,8 @@ pub fn page() -> String {
          What PostgreSQL does not know or the role may not see has no series; the page of collectors says why.\n",
         families().len()
     );
-    table(&mut page, "surus itself", own::FAMILIES.iter().map(|family| (*family, None)));
+    let own = own::FAMILIES.iter().map(|family| (*family, own::labels(family)));
+    table(&mut page, "surus itself", own.chain(remote_write::FAMILIES.iter().map(|family| (*family, &[][..]))));
     for collector in collectors::ALL {
         about(&mut page, collector);
     }
@@ -57,7 +58,7 @@ fn about(page: &mut String, collector: &Collector) {
     if !needs.is_empty() {
         line += &format!("; needs {}", needs.join(", "));
     }
-    let declared = collectors::declared(collector).iter().map(|one| (one.family, Some(one.labels)));
+    let declared = collectors::declared(collector).iter().map(|one| (one.family, one.labels));
     table(page, &format!("`{}`\n\n{}.", collector.name, cell(&line)), declared);
 }
 
@@ -72,12 +73,12 @@ fn need(need: &Need) -> String {
 }
 
 /// Families with their labels, where they are declared.
-fn table<'a>(page: &mut String, title: &str, families: impl Iterator<Item = (&'a Family, Option<&'a [&'a str]>)>) {
+fn table<'a>(page: &mut String, title: &str, families: impl Iterator<Item = (&'a Family, &'a [&'a str])>) {
     // Writing to a String cannot fail.
     let _written =
         write!(page, "\n## {title}\n\n| metric | type | labels | what | exporter |\n|---|---|---|---|---|\n");
     for (family, labels) in families {
-        let labels: Vec<String> = labels.unwrap_or_default().iter().map(|label| format!("`{label}`")).collect();
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
         let kind = if family.kind == MetricKind::Unknown { "untyped" } else { family.kind.as_str() };
         let (name, help, eras) = (family.name, cell(family.help), eras(family.name));
         let _written = writeln!(page, "| `{name}` | {kind} | {} | {help} | {eras} |", labels.join(", "));

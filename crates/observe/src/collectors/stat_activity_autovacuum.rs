@@ -18,8 +18,8 @@ pub static COLLECTOR: Collector = Collector {
     runs_on: RunsOn::Primary,
     needs: &[Need::Stats],
     families: FAMILIES,
-    // The worker's query is "autovacuum: VACUUM schema.table (to prevent wraparound)", with names as they are. The
-    // exporter takes what stands between the first and the second dot; a table of the same name in two schemas counts once.
+    // The worker's query is "autovacuum: VACUUM schema.table (to prevent wraparound)", with names as they are. Like the
+    // exporter this takes what stands behind the first dot; tables of the same name in two schemas count as one.
     sql: &[Sql::all(
         "SELECT d.datname, split_part(split_part(a.query, '.', 2), ' (to prevent wraparound)', 1) AS relname, \
            min(extract(epoch FROM a.xact_start)) AS started FROM pg_stat_get_activity(NULL) a \
