@@ -204,12 +204,12 @@ impl SampleStore {
         })
     }
 
-    /// Gives free pages back to the file system, some at a time. A tenth is kept: the next rows need it.
+    /// Gives free pages back to the file system, some at a time. A few are kept: the next rows need them.
     pub(super) fn shrink(&self) -> Result<()> {
         loop {
             let [pages, free, size] = self.pages()?;
             let over = self.settings.max_bytes.is_some_and(|most| pages * size > most);
-            let keep = if over { 0 } else { (pages / 10).max(256) };
+            let keep = if over { 0 } else { (pages / 50).max(64) };
             if free <= keep {
                 break;
             }

@@ -1,5 +1,7 @@
 //! The sample store against real files.
 
 mod append;
+mod durability;
 mod fold;
+mod measure;
 mod series;

@@ -1,0 +1,240 @@
+//! What `bench/store/run` starts, in a release build: says what it measured as one line of JSON.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use surus_core::clock::Stopwatch;
+use surus_core::series::{Hints, Labels, Matcher, Source as _, Window};
+use surus_store::samples::{Batch, SampleStore, Settings};
+
+use crate::series::START;
+
+const STEP: i64 = 10_000;
+
+fn variable(name: &str) -> String {
+    env::var(format!("SURUS_BENCH_{name}")).unwrap_or_else(|_| panic!("bench/store/run sets SURUS_BENCH_{name}"))
+}
+
+fn number(name: &str) -> i64 {
+    variable(name).parse().unwrap()
+}
+
+fn say(value: &Value) {
+    writeln!(io::stdout().lock(), "\nmeasured {value}").unwrap();
+}
+
+/// CPU seconds of this process so far, in steps of 10 ms.
+fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn peak_rss_mib() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+/// Series with what each has in every cycle.
+struct Mix {
+    labels: Vec<Labels>,
+    recorded: Option<Vec<Vec<Option<f64>>>>,
+    state: Vec<(u64, f64)>,
+}
+
+impl Mix {
+    /// 40 % constant, 25 % slow counters, 20 % fast ones, 10 % small whole gauges, 5 % floats that do not compress; or a
+    /// recording.
+    fn new() -> Self {
+        match variable("MIX").as_str() {
+            "synthetic" => {
+                let count = number("SERIES");
+                let label = |id: i64| {
+                    let (metric, table) = (format!("pg_metric_{}_total", id / 100), format!("table_{}", id % 100));
+                    let pairs = [("__name__", metric.as_str()), ("relname", &table), ("datname", "bank")];
+                    let all = pairs.into_iter().chain([("job", "postgres"), ("instance", "main"), ("server", "db:5432")]);
+                    Labels::new(all).unwrap()
+                };
+                let state = (0..count).map(|id| (0x9e37_79b9_7f4a_7c15 ^ id as u64, (id * 1000) as f64)).collect();
+                Self { labels: (0..count).map(label).collect(), recorded: None, state }
+            }
+            path => Self::load(path),
+        }
+    }
+
+    fn load(path: &str) -> Self {
+        let mut lines = BufReader::new(File::open(path).unwrap()).lines().map(Result::unwrap);
+        let series: Vec<HashMap<String, String>> = serde_json::from_str(&lines.next().unwrap()).unwrap();
+        let labels = series.into_iter().map(|pairs| Labels::new(pairs).unwrap()).collect();
+        let value = |value: &Value| match value {
+            Value::Null => None,
+            Value::String(text) => Some(text.parse::<f64>().unwrap()),
+            number => number.as_f64(),
+        };
+        let row = |line: String| serde_json::from_str::<Vec<Value>>(&line).unwrap().iter().map(value).collect();
+        Self { labels, recorded: Some(lines.map(row).collect()), state: Vec::new() }
+    }
+
+    fn cycles(&self) -> usize {
+        self.recorded.as_ref().map_or(usize::MAX, Vec::len)
+    }
+
+    fn row(&mut self, cycle: usize) -> Vec<Option<f64>> {
+        if let Some(recorded) = &self.recorded {
+            return recorded[cycle].clone();
+        }
+        let next = |(at, (random, value)): (usize, &mut (u64, f64))| {
+            // xorshift64* (Vigna 2016).
+            *random ^= *random >> 12;
+            *random ^= *random << 25;
+            *random ^= *random >> 27;
+            let drawn = random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
+            let unit = drawn as f64 / (1u64 << 53) as f64;
+            match at % 20 {
+                0..8 => {}
+                8..13 => *value += if unit < 0.1 { (drawn % 5) as f64 } else { 0.0 },
+                13..17 => *value += (unit * 400.0).floor() + 800.0,
+                17..19 => *value = (unit * 20.0).floor(),
+                _ => *value = unit,
+            }
+            Some(*value)
+        };
+        self.state.iter_mut().enumerate().map(next).collect()
+    }
+}
+
+fn path() -> PathBuf {
+    PathBuf::from(variable("PATH"))
+}
+
+fn open() -> SampleStore {
+    SampleStore::open(&path(), Settings::default()).unwrap()
+}
+
+/// Appends so many cycles as one target's cycles arrive, maintaining each simulated minute.
+#[test]
+#[ignore = "started by bench/store/run in a release build"]
+fn ingest() {
+    let mut mix = Mix::new();
+    let cycles = usize::try_from(number("CYCLES")).unwrap().min(mix.cycles());
+    let say_each = env::var_os("SURUS_BENCH_SAY").is_some();
+    let store = open();
+    let (mut samples, mut append_ms, mut maintain_ms, mut longest_ms) = (0usize, 0.0, 0.0, 0.0f64);
+    let (mut append_cpu, mut maintain_cpu) = (0.0, 0.0);
+    for cycle in 0..cycles {
+        let at_ms = START + (cycle as i64 + 1) * STEP;
+        let row = mix.row(cycle);
+        let points: Vec<(Labels, f64)> =
+            mix.labels.iter().zip(row).filter_map(|(labels, value)| Some((labels.clone(), value?))).collect();
+        let (watch, cpu) = (Stopwatch::start(), cpu_seconds());
+        store.append(&Batch { target: "main", group: "all", at_ms, every_ms: STEP, points: &points }).unwrap();
+        let took = watch.elapsed_ms();
+        append_ms += took;
+        append_cpu += cpu_seconds() - cpu;
+        longest_ms = longest_ms.max(took);
+        samples += points.len();
+        if say_each {
+            writeln!(io::stdout().lock(), "\nacknowledged {cycle}").unwrap();
+        }
+        if cycle % 6 == 5 {
+            let (watch, cpu) = (Stopwatch::start(), cpu_seconds());
+            store.maintain(at_ms).unwrap();
+            maintain_ms += watch.elapsed_ms();
+            maintain_cpu += cpu_seconds() - cpu;
+        }
+    }
+    let end = START + cycles as i64 * STEP;
+    let wal = |ending: &str| fs::metadata(format!("{}{ending}", variable("PATH"))).map_or(0, |file| file.len());
+    // What is left of a stretch that is not over waits in rows; a day later there is none.
+    let (watch, cpu) = (Stopwatch::start(), cpu_seconds());
+    store.maintain(end + 86_400_000).unwrap();
+    maintain_ms += watch.elapsed_ms();
+    maintain_cpu += cpu_seconds() - cpu;
+    let wal_bytes = wal("-wal");
+    let series = store.series_count();
+    drop(store);
+    say(&json!({"series": series, "cycles": cycles, "samples": samples, "append_ms": append_ms, "maintain_ms": maintain_ms,
+        "append_cpu_s": append_cpu, "maintain_cpu_s": maintain_cpu, "longest_append_ms": longest_ms,
+        "file_bytes": wal(""), "wal_bytes": wal_bytes, "rss_mib": peak_rss_mib()}));
+}
+
+/// Reads 24 hours of 200 series, several times.
+#[test]
+#[ignore = "started by bench/store/run in a release build"]
+fn read() {
+    let store = open();
+    let window = Window { after_ms: START, until_ms: START + 86_400_000 };
+    let two_hundred = [Matcher::new("__name__", surus_core::series::Op::Regex, "pg_metric_[34]_total").unwrap()];
+    let mut took = Vec::new();
+    let mut samples = 0;
+    for _ in 0..9 {
+        let watch = Stopwatch::start();
+        let found = store.select(&two_hundred, window, Hints::default()).unwrap();
+        took.push(watch.elapsed_ms());
+        samples = found.iter().map(|series| series.values.len()).sum::<usize>();
+    }
+    say(&json!({"samples": samples, "took_ms": took, "rss_mib": peak_rss_mib()}));
+}
+
+/// Opens the store, reads the newest cycle and appends one.
+#[test]
+#[ignore = "started by bench/store/run in a release build"]
+fn recover() {
+    let watch = Stopwatch::start();
+    let store = open();
+    let opened = watch.elapsed_ms();
+    let window = Window { after_ms: START, until_ms: i64::MAX / 4 };
+    let one = [Matcher::metric("pg_metric_0_total"), Matcher::equal("relname", "table_0")];
+    let found = store.select(&one, window, Hints::default()).unwrap();
+    let last = found.first().and_then(|series| series.at_ms.last().copied()).unwrap_or(START);
+    let point = [(Labels::new([("__name__", "back"), ("instance", "main")]).unwrap(), 1.0)];
+    let batch = Batch { target: "main", group: "other", at_ms: last, every_ms: STEP, points: &point };
+    store.append(&batch).unwrap();
+    say(&json!({"open_ms": opened, "ready_ms": watch.elapsed_ms(), "last_cycle": (last - START) / STEP - 1,
+        "series": store.series_count(), "rss_mib": peak_rss_mib()}));
+}
+
+/// The same series as OpenMetrics text, for `promtool tsdb create-blocks-from openmetrics`.
+#[test]
+#[ignore = "started by bench/store/run in a release build"]
+fn openmetrics() {
+    let mut mix = Mix::new();
+    let cycles = usize::try_from(number("CYCLES")).unwrap().min(mix.cycles());
+    let mut out = BufWriter::new(File::create(path()).unwrap());
+    let quote = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let names: Vec<String> = mix
+        .labels
+        .iter()
+        .map(|labels| {
+            let pairs = labels.iter().filter(|(name, _)| *name != "__name__");
+            let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}=\"{}\"", quote(value))).collect();
+            format!("{}{{{}}}", labels.metric().unwrap(), pairs.join(","))
+        })
+        .collect();
+    // A metric's lines must stand together.
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by_key(|at| mix.labels[*at].metric().unwrap().to_owned());
+    let rows: Vec<Vec<Option<f64>>> = (0..cycles).map(|cycle| mix.row(cycle)).collect();
+    let mut before = String::new();
+    for at in order {
+        let metric = mix.labels[at].metric().unwrap().to_owned();
+        if metric != before {
+            writeln!(out, "# TYPE {metric} unknown").unwrap();
+            before = metric;
+        }
+        for (cycle, row) in rows.iter().enumerate() {
+            if let Some(value) = row.get(at).copied().flatten() {
+                let seconds = (START + (cycle as i64 + 1) * STEP) / 1000;
+                let value = if value.is_nan() { "NaN".to_owned() } else { format!("{value}") };
+                let value = value.replace("inf", "+Inf").replace("-+", "-");
+                writeln!(out, "{} {value} {seconds}", names[at]).unwrap();
+            }
+        }
+    }
+    writeln!(out, "# EOF").unwrap();
+}
