@@ -18,6 +18,9 @@ pub(super) const COARSE_MS: i64 = 3_600_000;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// Of one block: a day has no more.
+const MAX_BUCKETS: usize = (DAY_MS / FINE_MS) as usize;
+
 /// Series whose aggregates are made at the same time: bounds the memory.
 const SERIES_AT_ONCE: usize = 512;
 
@@ -107,9 +110,12 @@ pub(super) fn from_bytes(data: &[u8], id: i64, cycles: usize) -> std::result::Re
     let presence = Presence::take(&mut cursor, u32::try_from(cycles).unwrap_or(u32::MAX))?;
     let count = presence.values();
     let own = cursor.take()?;
-    let counts = take_values(&mut cursor, count)?;
-    let last = take_values(&mut cursor, count)?;
-    let mut other = |bit: u64| if own & bit == 0 { Ok(None) } else { take_values(&mut cursor, count).map(Some) };
+    let mut column = || {
+        let mut values = Vec::with_capacity(count.min(MAX_BUCKETS));
+        take_values(&mut cursor, count, &mut values).map(|()| values)
+    };
+    let (counts, last) = (column()?, column()?);
+    let mut other = |bit: u64| if own & bit == 0 { Ok(None) } else { column().map(Some) };
     let (min, max, sum) = (other(1)?, other(2)?, other(4)?);
     let mut buckets = Vec::with_capacity(cycles);
     let mut at = 0;
@@ -231,9 +237,9 @@ impl SampleStore {
     ) -> Result<Buckets> {
         let mut buckets: Buckets = vec![None; ends.len()];
         for block in blocks {
-            let Some(data) = self.chunk(connection, block, series)? else { continue };
-            let (presence, values) = chunk_from_bytes(&data, chunk_id(block.id, series), block.times.len())
-                .map_err(|damage| self.bad_chunk(block, series, damage))?;
+            let mut values = Vec::new();
+            let read = |data: &[u8], id| chunk_from_bytes(data, id, block.times.len(), &mut values);
+            let Some(presence) = self.chunk(connection, block, series, read)? else { continue };
             let (mut times, mut values) = (block.times.iter(), values.into_iter());
             for (state, length) in presence.0 {
                 for at_ms in times.by_ref().take(length as usize) {

@@ -1,7 +1,7 @@
 //! Blocks: a stretch of a stream, regrouped by series. What its chunks have in common stands once: the times of all
 //! cycles, and which series there are.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use surus_core::series::Window;
 
 use super::bytes::{Cursor, put, put_signed, seal, unseal};
@@ -77,16 +77,18 @@ pub(super) fn chunk_to_bytes(id: i64, presence: &Presence, values: &[f64]) -> Ve
     seal(out, &[id])
 }
 
-/// What [`chunk_to_bytes`] was given, for so many cycles.
+/// What [`chunk_to_bytes`] was given, for so many cycles; the values go into a list that is emptied before.
 pub(super) fn chunk_from_bytes(
     data: &[u8],
     id: i64,
     cycles: usize,
-) -> std::result::Result<(Presence, Vec<f64>), Damage> {
+    values: &mut Vec<f64>,
+) -> std::result::Result<Presence, Damage> {
     let mut cursor = Cursor(unseal(data, &[id])?);
     let presence = Presence::take(&mut cursor, u32::try_from(cycles).unwrap_or(u32::MAX))?;
-    let values = take_values(&mut cursor, presence.values())?;
-    Ok((presence, values))
+    values.clear();
+    take_values(&mut cursor, presence.values(), values)?;
+    Ok(presence)
 }
 
 impl SampleStore {
@@ -163,20 +165,28 @@ impl SampleStore {
         Ok(blocks)
     }
 
-    /// The bytes of a chunk; none when the block has no such series.
-    pub(super) fn chunk(&self, connection: &Connection, block: &Block, series: SeriesId) -> Result<Option<Vec<u8>>> {
+    /// Reads a chunk's bytes, given its id; none when the block has no such series.
+    pub(super) fn chunk<T>(
+        &self,
+        connection: &Connection,
+        block: &Block,
+        series: SeriesId,
+        read: impl FnOnce(&[u8], i64) -> std::result::Result<T, Damage>,
+    ) -> Result<Option<T>> {
         if block.series.binary_search(&series).is_err() {
             return Ok(None);
         }
-        let found: Option<Vec<u8>> = connection
-            .prepare_cached("SELECT data FROM chunk WHERE id = ?1")
-            .and_then(|mut statement| statement.query_row([chunk_id(block.id, series)], |row| row.get(0)).optional())
-            .map_err(|error| self.sqlite(error))?;
-        let missing = || self.bad_chunk(block, series, Damage("it is not there"));
-        found.map(Some).ok_or_else(missing)
+        let id = chunk_id(block.id, series);
+        let damaged = |what| self.bad_chunk(block, series, Damage(what));
+        let sqlite = |error| self.sqlite(error);
+        let mut statement = connection.prepare_cached("SELECT data FROM chunk WHERE id = ?1").map_err(sqlite)?;
+        let mut rows = statement.query([id]).map_err(sqlite)?;
+        let row = rows.next().map_err(sqlite)?.ok_or_else(|| damaged("it is not there"))?;
+        let data = row.get_ref(0).map_err(sqlite)?.as_blob().map_err(|_| damaged("it has another type"))?;
+        read(data, id).map(Some).map_err(|damage| self.bad_chunk(block, series, damage))
     }
 
-    pub(super) fn bad_chunk(&self, block: &Block, series: SeriesId, damage: Damage) -> StoreError {
+    fn bad_chunk(&self, block: &Block, series: SeriesId, damage: Damage) -> StoreError {
         damage.of(&self.path, &format!("the chunk of series {series} in block {}", block.id))
     }
 

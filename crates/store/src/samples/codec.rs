@@ -129,18 +129,24 @@ pub(super) fn put_values(out: &mut Vec<u8>, values: &[f64]) {
     out.extend_from_slice(&best);
 }
 
-/// Reads so many values.
-pub(super) fn take_values(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<f64>, Damage> {
+/// Reads so many values to the end of a list.
+pub(super) fn take_values(cursor: &mut Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), Damage> {
     let length = cursor.take_count(cursor.0.len())?;
     let bytes = cursor.take_bytes(length)?;
     let (code, body) = bytes.split_first().ok_or(Damage("it is empty"))?;
     match *code {
-        code::STEPS => read_steps(Cursor(body), count),
-        code::RUNS => read_runs(Cursor(body), count),
-        code::WHOLE => Ok(unpack::<i64>(body, count)?.into_iter().map(|number| number as f64).collect()),
-        code::FLOAT => unpack(body, count),
+        code::STEPS => read_steps(Cursor(body), count, out),
+        code::RUNS => read_runs(Cursor(body), count, out),
+        code::WHOLE => {
+            let mut numbers = Vec::new();
+            unpack::<i64>(body, count, &mut numbers)?;
+            out.extend(numbers.into_iter().map(|number| number as f64));
+            Ok(())
+        }
+        code::FLOAT => unpack(body, count, out),
         code::BITS if body.len() == count * 8 => {
-            Ok(body.as_chunks::<8>().0.iter().map(|bits| f64::from_bits(u64::from_le_bytes(*bits))).collect())
+            out.extend(body.as_chunks::<8>().0.iter().map(|bits| f64::from_bits(u64::from_le_bytes(*bits))));
+            Ok(())
         }
         _ => Err(Damage("its values are written in no way that is known")),
     }
@@ -182,21 +188,22 @@ fn put_stretch(out: &mut Vec<u8>, stretch: Option<(i64, u64)>) {
     }
 }
 
-fn read_steps(mut cursor: Cursor<'_>, count: usize) -> Result<Vec<f64>, Damage> {
-    let mut values = Vec::with_capacity(count);
+fn read_steps(mut cursor: Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), Damage> {
     let mut number = 0i64;
-    while values.len() < count {
+    let mut left = count;
+    while left > 0 {
         let step = cursor.take_signed()?;
-        let length = cursor.take_count(count - values.len())?;
+        let length = cursor.take_count(left)?;
         if length == 0 {
             return Err(Damage("a stretch is empty"));
         }
-        for _ in 0..length {
+        out.extend((0..length).map(|_| {
             number = number.wrapping_add(step);
-            values.push(number as f64);
-        }
+            number as f64
+        }));
+        left -= length;
     }
-    Ok(values)
+    Ok(())
 }
 
 fn runs(values: &[f64]) -> Vec<u8> {
@@ -210,18 +217,19 @@ fn runs(values: &[f64]) -> Vec<u8> {
     out
 }
 
-fn read_runs(mut cursor: Cursor<'_>, count: usize) -> Result<Vec<f64>, Damage> {
-    let mut values = Vec::with_capacity(count);
-    while values.len() < count {
+fn read_runs(mut cursor: Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), Damage> {
+    let mut left = count;
+    while left > 0 {
         let (bits, _) = cursor.take_bytes(8)?.as_chunks::<8>();
         let bits = bits.first().ok_or(Damage("it ends too early"))?;
-        let length = cursor.take_count(count - values.len())?;
+        let length = cursor.take_count(left)?;
         if length == 0 {
             return Err(Damage("a stretch is empty"));
         }
-        values.resize(values.len() + length, f64::from_bits(u64::from_le_bytes(*bits)));
+        out.resize(out.len() + length, f64::from_bits(u64::from_le_bytes(*bits)));
+        left -= length;
     }
-    Ok(values)
+    Ok(())
 }
 
 /// pco's wrapped format (<https://github.com/pcodec/pcodec/blob/main/docs/format.md>): header, meta data, one page. None
@@ -235,14 +243,15 @@ fn pack<T: Number>(code: u8, numbers: &[T]) -> Option<Vec<u8>> {
     chunk.write_page(0, out).ok()
 }
 
-fn unpack<T: Number + Default>(bytes: &[u8], count: usize) -> Result<Vec<T>, Damage> {
+fn unpack<T: Number + Default>(bytes: &[u8], count: usize, out: &mut Vec<T>) -> Result<(), Damage> {
     let damage = |_| Damage("its values do not unpack");
     let (file, bytes) = FileDecompressor::new(bytes).map_err(damage)?;
     let (mut chunk, bytes) = file.chunk_decompressor::<T, _>(bytes).map_err(damage)?;
     let mut page = chunk.page_decompressor(bytes, count).map_err(damage)?;
-    let mut numbers = vec![T::default(); count];
-    let progress = page.read(&mut numbers).map_err(damage)?;
-    if progress.n_processed == count { Ok(numbers) } else { Err(Damage("it has fewer values")) }
+    let before = out.len();
+    out.resize(before + count, T::default());
+    let progress = page.read(&mut out[before..]).map_err(damage)?;
+    if progress.n_processed == count { Ok(()) } else { Err(Damage("it has fewer values")) }
 }
 
 #[cfg(test)]
@@ -254,7 +263,8 @@ mod tests {
         let mut out = Vec::new();
         put_values(&mut out, values);
         let mut cursor = Cursor(&out);
-        let back = take_values(&mut cursor, values.len()).unwrap();
+        let mut back = Vec::new();
+        take_values(&mut cursor, values.len(), &mut back).unwrap();
         assert!(cursor.0.is_empty());
         (back.iter().map(|value| value.to_bits()).collect(), out.len())
     }
@@ -305,7 +315,7 @@ mod tests {
 
         #[test]
         fn odd_bytes_are_refused_or_read_but_never_panic(bytes: Vec<u8>, count in 0usize..1000) {
-            let _any = take_values(&mut Cursor(&bytes), count);
+            let _any = take_values(&mut Cursor(&bytes), count, &mut Vec::new());
             let _any = Presence::take(&mut Cursor(&bytes), 720);
         }
     }

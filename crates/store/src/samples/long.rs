@@ -14,7 +14,6 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use surus_core::series::{Hints, Window, stale};
 
 use super::aggregate::{self, Bucket, COARSE_MS, FINE_MS, Stand};
-use super::block::chunk_id;
 use super::read::Reading;
 use super::{SampleStore, StreamId};
 use crate::Result;
@@ -132,10 +131,8 @@ impl SampleStore {
             }
             let mut all = Vec::with_capacity(reading.ids.len());
             for series in &reading.ids {
-                let data = self.chunk(connection, &block, *series)?;
-                let buckets =
-                    data.map(|data| aggregate::from_bytes(&data, chunk_id(block.id, *series), block.times.len()));
-                all.push(buckets.transpose().map_err(|damage| self.bad_chunk(&block, *series, damage))?);
+                let read = |data: &[u8], id| aggregate::from_bytes(data, id, block.times.len());
+                all.push(self.chunk(connection, &block, *series, read)?);
             }
             for (at, at_ms) in wanted {
                 for (place, buckets) in all.iter().enumerate() {

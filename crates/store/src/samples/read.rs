@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 use surus_core::series::{Hints, Labels, Matcher, Metadata, MetricKind, Series, Source, SourceError, Window, stale};
 
-use super::block::{chunk_from_bytes, chunk_id};
+use super::block::chunk_from_bytes;
 use super::codec::{Presence, State};
 use super::row::{Values, ids_from_bytes};
 use super::{SampleStore, SeriesId, StreamId};
@@ -35,6 +35,14 @@ impl Reading {
     fn new(ids: Vec<SeriesId>) -> Self {
         let columns = ids.iter().map(|_| Column::default()).collect();
         Self { ids, times: Vec::new(), columns }
+    }
+
+    /// Makes room for so many more cycles.
+    fn reserve(&mut self, cycles: usize) {
+        self.times.reserve(cycles);
+        for column in &mut self.columns {
+            column.values.reserve(cycles);
+        }
     }
 
     /// The series at this place had no sample in the cycle that comes next.
@@ -135,17 +143,18 @@ impl SampleStore {
         budget: usize,
         reading: &mut Reading,
     ) -> Result<()> {
-        for block in self.blocks(connection, stream, 0, window)? {
+        let blocks = self.blocks(connection, stream, 0, window)?;
+        let cycles = blocks.iter().map(|block| inside(&block.times, window).len()).sum::<usize>();
+        reading.reserve(cycles.min(budget / reading.ids.len().max(1)));
+        let mut values = Vec::new();
+        for block in blocks {
             let cycles = inside(&block.times, window);
             for place in 0..reading.ids.len() {
-                let series = reading.ids[place];
-                let Some(data) = self.chunk(connection, &block, series)? else {
-                    reading.miss(place);
-                    continue;
-                };
-                let (presence, values) = chunk_from_bytes(&data, chunk_id(block.id, series), block.times.len())
-                    .map_err(|damage| self.bad_chunk(&block, series, damage))?;
-                reading.add_chunk(place, &block.times, cycles.clone(), &presence, &values);
+                let read = |data: &[u8], id| chunk_from_bytes(data, id, block.times.len(), &mut values);
+                match self.chunk(connection, &block, reading.ids[place], read)? {
+                    Some(presence) => reading.add_chunk(place, &block.times, cycles.clone(), &presence, &values),
+                    None => reading.miss(place),
+                }
             }
             reading.times.extend_from_slice(&block.times[cycles]);
             if reading.samples() > budget {

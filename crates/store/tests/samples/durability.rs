@@ -34,7 +34,8 @@ fn child_that_appends() {
     let path = PathBuf::from(env::var_os(PATH).expect("only other tests start this one"));
     let cycles: i64 = env::var(CYCLES).unwrap().parse().unwrap();
     let store = SampleStore::open(&path, settings()).unwrap();
-    let first = all(&store, ALWAYS).get("m0").and_then(|samples| samples.last().copied()).map_or(0, |(at, _)| at / 10_000 + 1);
+    let first =
+        all(&store, ALWAYS).get("m0").and_then(|samples| samples.last().copied()).map_or(0, |(at, _)| at / 10_000 + 1);
     let mut out = io::stdout().lock();
     for number in first..first + cycles {
         match cycle(&store, number) {
@@ -128,7 +129,8 @@ fn a_full_disk_is_said_and_damages_nothing() {
     let refused: Vec<&String> = lines_of_full.iter().filter(|line| line.starts_with(REFUSED)).collect();
     assert!(refused.len() > 10, "{}", lines_of_full.len());
     assert!(refused.iter().all(|line| line.contains("SURUS-S002")), "{:?}", refused.first());
-    let said: Vec<i64> = lines_of_full.iter().filter_map(|line| line.strip_prefix(ACKNOWLEDGED)?.parse().ok()).collect();
+    let said: Vec<i64> =
+        lines_of_full.iter().filter_map(|line| line.strip_prefix(ACKNOWLEDGED)?.parse().ok()).collect();
     let store = SampleStore::open(&path, settings()).unwrap();
     let found: Vec<i64> = all(&store, ALWAYS)["m7"].iter().map(|(at, _)| at / 10_000).collect();
     // Cycles that were refused are not there, and those that were acknowledged are; an appended cycle whose sessions had
@@ -157,8 +159,9 @@ fn a_changed_byte_is_an_error_and_never_another_number() {
         let mut changed = bytes.clone();
         changed[at] ^= 0x41;
         fs::write(&copy, changed).unwrap();
-        let read = SampleStore::open(&copy, settings())
-            .and_then(|store| store.select(&[], ALWAYS, Hints::default()).map_err(|error| StoreError::Refused { why: error.to_string() }));
+        let read = SampleStore::open(&copy, settings()).and_then(|store| {
+            store.select(&[], ALWAYS, Hints::default()).map_err(|error| StoreError::Refused { why: error.to_string() })
+        });
         match read {
             Err(_) => noticed += 1,
             Ok(found) => {
@@ -167,7 +170,11 @@ fn a_changed_byte_is_an_error_and_never_another_number() {
                     let expected = &right[series.labels.metric().unwrap()];
                     let samples: Vec<(i64, Option<f64>)> =
                         series.at_ms.iter().zip(&series.values).map(|(at, value)| (at - START, Some(*value))).collect();
-                    assert!(samples.iter().all(|sample| expected.contains(sample)), "the byte at {at} of {}", series.labels);
+                    assert!(
+                        samples.iter().all(|sample| expected.contains(sample)),
+                        "the byte at {at} of {}",
+                        series.labels
+                    );
                 }
             }
         }

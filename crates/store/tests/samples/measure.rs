@@ -57,7 +57,8 @@ impl Mix {
                 let label = |id: i64| {
                     let (metric, table) = (format!("pg_metric_{}_total", id / 100), format!("table_{}", id % 100));
                     let pairs = [("__name__", metric.as_str()), ("relname", &table), ("datname", "bank")];
-                    let all = pairs.into_iter().chain([("job", "postgres"), ("instance", "main"), ("server", "db:5432")]);
+                    let all =
+                        pairs.into_iter().chain([("job", "postgres"), ("instance", "main"), ("server", "db:5432")]);
                     Labels::new(all).unwrap()
                 };
                 let state = (0..count).map(|id| (0x9e37_79b9_7f4a_7c15 ^ id as u64, (id * 1000) as f64)).collect();
@@ -158,9 +159,11 @@ fn ingest() {
     let wal_bytes = wal("-wal");
     let series = store.series_count();
     drop(store);
-    say(&json!({"series": series, "cycles": cycles, "samples": samples, "append_ms": append_ms, "maintain_ms": maintain_ms,
+    say(
+        &json!({"series": series, "cycles": cycles, "samples": samples, "append_ms": append_ms, "maintain_ms": maintain_ms,
         "append_cpu_s": append_cpu, "maintain_cpu_s": maintain_cpu, "longest_append_ms": longest_ms,
-        "file_bytes": wal(""), "wal_bytes": wal_bytes, "rss_mib": peak_rss_mib()}));
+        "file_bytes": wal(""), "wal_bytes": wal_bytes, "rss_mib": peak_rss_mib()}),
+    );
 }
 
 /// Reads 24 hours of 200 series, several times.
