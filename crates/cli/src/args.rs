@@ -60,6 +60,8 @@ pub enum Command {
     Undo(UndoArgs),
     /// Settings tuned to the machine and to what the server's counters say, as a plan
     Tune(TuneArgs),
+    /// Ask in PromQL what was measured: a table for one moment, a plot for a range
+    Query(QueryArgs),
     /// PromQL: run Prometheus's test scripts against surus's evaluator
     Promql {
         #[command(subcommand)]
@@ -192,6 +194,40 @@ pub enum ConfigVerb {
     Check,
     /// Print every key with its meaning and default
     Explain,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  surus query 'pg_up'                                                   what the file in the data directory says
+  surus query 'sum by (datname) (rate(pg_stat_database_xact_commit[5m]))' --from 6h
+  surus query 'up' --url http://db-watch:7432 --at 2026-01-31T12:00:00Z  what a running surus or Prometheus says
+
+A time is RFC 3339, seconds since 1970, `now`, or how long ago: 90m, 6h, 7d.
+
+Exit status: 0 answered · 2 the query or a time is not valid · 3 there is no file with samples
+  4 it cannot be evaluated, or nobody answered at --url")]
+pub struct QueryArgs {
+    /// The query
+    #[arg(value_name = "PROMQL")]
+    pub query: String,
+    /// For one moment [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["from", "to", "step"])]
+    pub at: Option<String>,
+    /// For a range: from here
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// For a range: up to here [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, requires = "from")]
+    pub to: Option<String>,
+    /// For a range: the distance of points [default: as fine as the plot shows]
+    #[arg(long, value_name = "DURATION", requires = "from")]
+    pub step: Option<String>,
+    /// Ask a running surus or Prometheus in place of the file in the data directory
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    pub format: DataFormat,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod demo;
 mod fix;
 mod promql;
 mod proof;
+mod query;
 mod serve;
 mod tune;
 mod undo;
@@ -31,6 +32,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Tune(tune) => tune::run(&global, tune).await,
         Command::Serve(serve) => serve::run(&global, serve).await,
         Command::Undo(undo) => undo::run(&global, undo).await,
+        Command::Query(query) => query::run(&global, query).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),
         Command::Config { verb } => config::run(&global, &verb),

@@ -64,6 +64,13 @@ impl<T> Paint<T> {
         }
     }
 
+    /// In the colour of a plot's line.
+    pub fn line(number: usize, text: T) -> Self {
+        const COLOURS: [AnsiColor; 6] =
+            [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::Red];
+        Self(colour(COLOURS[number % COLOURS.len()]), text)
+    }
+
     /// Commands and SQL to copy.
     pub fn code(text: T) -> Self {
         Self(colour(AnsiColor::Cyan), text)

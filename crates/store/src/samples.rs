@@ -188,6 +188,26 @@ impl SampleStore {
         })
     }
 
+    /// Opens the file for reading only, as it is now; whoever writes to it goes on meanwhile. Series that are new after
+    /// that are not seen.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be opened or is damaged.
+    pub fn open_read_only(path: &Path, settings: Settings) -> Result<Self> {
+        let connection = file::open_read_only(path, &SAMPLES)?;
+        let index = Index::load(path, &connection)?;
+        let writer = append::load(path, connection, &index)?;
+        Ok(Self {
+            path: path.to_owned(),
+            settings,
+            writer: Mutex::new(writer),
+            index: RwLock::new(index),
+            readers: Mutex::default(),
+            maintaining: Mutex::default(),
+            _lock: None,
+        })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
