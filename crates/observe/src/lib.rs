@@ -16,6 +16,8 @@ pub mod collectors;
 mod desk;
 pub mod exposition;
 mod gate;
+pub mod host;
+mod house;
 pub mod lineage;
 mod observatory;
 pub mod own;

@@ -2,6 +2,7 @@
 
 use crate::{
     desk::Desk,
+    house::{self, House},
     process,
     settings::{Settings, Watched},
     snapshot::{Snapshot, TargetNow},
@@ -23,9 +24,12 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(10);
 /// Watches targets until it is stopped. Dropping it stops at once, without goodbye to the servers.
 #[derive(Debug)]
 pub struct Observatory {
-    settings: Mutex<Arc<Settings>>,
+    settings: Arc<Mutex<Arc<Settings>>>,
     desk: Desk,
-    posts: Mutex<Vec<Post>>,
+    posts: Arc<Mutex<Vec<Post>>>,
+    house: Arc<House>,
+    /// Reads the machine and surus's own process.
+    keeper: JoinHandle<()>,
 }
 
 /// A target and the task that watches it.
@@ -45,7 +49,16 @@ impl Observatory {
     /// When the system has no thread for writing to the store.
     pub fn start(targets: Vec<Watched>, settings: Settings, store: Arc<SampleStore>) -> std::io::Result<Self> {
         let desk = Desk::open(store, settings.remote_write.clone())?;
-        let observatory = Self { settings: Mutex::new(Arc::new(settings)), desk, posts: Mutex::default() };
+        let settings = Arc::new(Mutex::new(Arc::new(settings)));
+        let (posts, house) = (Arc::<Mutex<Vec<Post>>>::default(), Arc::<House>::default());
+        let (theirs, how) = (posts.clone(), settings.clone());
+        let look = Box::new(move || {
+            let posts = theirs.lock().unwrap_or_else(PoisonError::into_inner);
+            let targets = posts.iter().map(|post| (post.watched.clone(), post.shown.get())).collect();
+            (how.lock().unwrap_or_else(PoisonError::into_inner).clone(), targets)
+        });
+        let keeper = tokio::spawn(house::keep(desk.clone(), house.clone(), look));
+        let observatory = Self { settings, desk, posts, house, keeper };
         let posts = targets.into_iter().map(|watched| observatory.begin(watched)).collect();
         *observatory.posts() = posts;
         Ok(observatory)
@@ -75,7 +88,7 @@ impl Observatory {
     /// The newest answers of all targets. Asks nobody.
     pub fn snapshot(&self) -> Snapshot {
         let own = Arc::new(process::told(&self.desk));
-        Snapshot { at_ms: clock::now_ms(), targets: self.targets(), own, host: None }
+        Snapshot { at_ms: clock::now_ms(), targets: self.targets(), own, host: self.house.host() }
     }
 
     /// Why nothing is remembered now, if nothing is.
@@ -123,6 +136,7 @@ impl Observatory {
 
     /// Ends all sessions and hands over what is left.
     pub async fn stop(&self) {
+        self.keeper.abort();
         let posts = std::mem::take(&mut *self.posts());
         for post in &posts {
             post.stop.send_replace(true);
@@ -147,6 +161,12 @@ impl Post {
     }
 }
 
+impl Drop for Observatory {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
 impl Drop for Post {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
@@ -166,6 +186,7 @@ fn at_first(watched: &Watched, trouble: Option<Why>) -> TargetNow {
         version: None,
         role: None,
         system_identifier: None,
+        places: None,
         connections: 0,
         skipped: 0,
         answers: Vec::new(),

@@ -2,7 +2,7 @@
 
 use crate::{collector::Tier, exposition::Part, why::Why};
 use serde::Serialize;
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 use surus_core::{series::Told, version::Version};
 
 /// All targets at one moment. Cheap to take and to hold.
@@ -58,6 +58,8 @@ pub struct TargetNow {
     pub role: Option<&'static str>,
     /// The cluster's identity, where the role may see it.
     pub system_identifier: Option<String>,
+    /// The data directory and tablespaces, when surus runs on the target's host.
+    pub places: Option<Vec<PathBuf>>,
     /// Open sessions of surus with this server: 0 to 2.
     pub connections: u8,
     /// Cycles that were not run because the one before took too long.

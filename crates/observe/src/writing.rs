@@ -40,8 +40,13 @@ struct Group {
 
 impl Writing {
     pub(crate) fn new(desk: Desk, watched: &Watched) -> Self {
+        Self::of_job(desk, JOB, watched)
+    }
+
+    /// Under another job than a target's.
+    pub(crate) fn of_job(desk: Desk, job: &str, watched: &Watched) -> Self {
         let cluster = watched.cluster.as_deref().filter(|name| !name.is_empty());
-        let mut common = vec![("job".into(), JOB.into()), ("instance".into(), watched.name.as_str().into())];
+        let mut common = vec![("job".into(), job.into()), ("instance".into(), watched.name.as_str().into())];
         common.extend(cluster.map(|name| ("cluster".into(), name.into())));
         Self {
             desk,

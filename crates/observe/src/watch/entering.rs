@@ -9,7 +9,7 @@ use crate::{
     why::Why,
 };
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use surus_core::{clock, code};
 use surus_pg::{Facts, Manners, RowError, Session, Target};
 
@@ -21,6 +21,8 @@ pub(super) struct Known {
     pub pulse: Pulse,
     /// `host:port`.
     pub server: String,
+    /// Where the server's files are, when surus is on its host.
+    pub places: Option<Vec<PathBuf>>,
 }
 
 /// A session with a server that surus can watch.
@@ -61,7 +63,8 @@ async fn enter(target: Target, statement_timeout: Duration, within: Duration) ->
         let endpoint = session.endpoint();
         let server = format!("{}:{}", endpoint.host.as_deref().unwrap_or("localhost"), endpoint.port);
         let pulse = pulse(&session, statement_timeout).await?;
-        let known = Known { facts: Arc::new(facts), extensions: Arc::new(extensions), pulse, server };
+        let places = places(&session, &facts, statement_timeout).await;
+        let known = Known { places, facts: Arc::new(facts), extensions: Arc::new(extensions), pulse, server };
         Ok(Entered { session, known })
     };
     tokio::time::timeout(within, entering).await.unwrap_or_else(|_| {
@@ -80,6 +83,17 @@ pub(super) async fn extensions(session: &Session, statement_timeout: Duration) -
         Ok((row.text("extname")?, extension))
     };
     rows.iter().map(read).collect::<Result<_, RowError>>().map_err(|error| Why::from(&error))
+}
+
+/// The data directory and the tablespaces, when surus is on the server's host.
+async fn places(session: &Session, facts: &Facts, statement_timeout: Duration) -> Option<Vec<PathBuf>> {
+    const SQL: &str = "SELECT pg_tablespace_location(oid) AS place FROM pg_tablespace WHERE oid > 1664 LIMIT 1000";
+    facts.host.as_ref().ok()?;
+    let mut places: Vec<PathBuf> = facts.data_directory().into_iter().collect();
+    if let Ok(rows) = asking::ask(session, SQL, statement_timeout).await {
+        places.extend(rows.iter().filter_map(|row| row.text("place").ok()).map(PathBuf::from));
+    }
+    Some(places)
 }
 
 /// Is it there, and is it still what it was?

@@ -90,6 +90,7 @@ impl Watch {
             version: facts.map(|facts| facts.version),
             role: facts.map(|facts| facts.replication_role()),
             system_identifier: facts.and_then(|facts| facts.system_identifier.clone()),
+            places: self.known.as_ref().and_then(|known| known.places.clone()),
             connections: self.connections(),
             skipped: self.skipped,
             answers,
