@@ -1,5 +1,5 @@
-//! Who is doing what right now, and what it waits for: one look at pg_stat_activity. What the rows mean is decided here;
-//! when it is looked is decided by the engine.
+//! Who is doing what right now, and what it waits for: one look at pg_stat_activity. What the rows mean is decided
+//! here; when it is looked is decided by the engine.
 
 use crate::collector::Page;
 use std::collections::BTreeMap;

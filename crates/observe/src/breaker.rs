@@ -55,7 +55,8 @@ impl Breaker {
     /// Takes note of a run. Returns why it rests from now on, if it does.
     pub fn ran(&mut self, ended: Ended, took: Duration, every: Duration, at_ms: i64) -> Option<Rest> {
         let share = took.as_secs_f64() / every.as_secs_f64().max(0.001);
-        self.dear = if share > SHARE { self.dear + 1 } else { 0 };
+        // A failure has its own pauses; how long it waited for a lock or a limit says nothing about its cost.
+        self.dear = if share > SHARE && ended == Ended::Well { self.dear + 1 } else { 0 };
         match ended {
             Ended::Badly => self.failures += 1,
             Ended::Well => (self.failures, self.failing_level) = (0, 0),

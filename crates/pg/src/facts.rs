@@ -121,6 +121,16 @@ impl Facts {
     /// # Errors
     /// When one of the queries that every role may run is refused; what needs privileges becomes an `Err` inside.
     pub async fn gather(session: &Session) -> Result<Self, FactsError> {
+        let hba = hba::read(session).await?;
+        Ok(Self { hba, ..Self::gather_without_hba(session).await? })
+    }
+
+    /// As [`Facts::gather`], without the rules for who may connect: few roles may read them, and a refusal is an error
+    /// in the server's log, which whoever asks again and again must not fill.
+    ///
+    /// # Errors
+    /// As [`Facts::gather`].
+    pub async fn gather_without_hba(session: &Session) -> Result<Self, FactsError> {
         let version = session.version();
         let identity = session.ask(IDENTITY).await?;
         let row = identity.first()?;
@@ -147,7 +157,7 @@ impl Facts {
             in_recovery: row.bool("in_recovery")?,
             timeline: control.and_then(|row| row.opt_i64("timeline").ok()??.try_into().ok()),
             uptime_s: row.f64("uptime_s")?,
-            hba: hba::read(session).await?,
+            hba: Err("they were not asked for".into()),
             host: host_of(backend, managed),
             role,
             settings,

@@ -20,6 +20,7 @@ impl Watch {
                     self.answered(at_ms);
                     self.notice(pulse, at_ms).await;
                     self.average_of_activity(at_ms);
+                    self.note_host();
                     self.tier(Tier::Counters, at_ms).await;
                 }
                 Err(why) => self.lost(why, at_ms),

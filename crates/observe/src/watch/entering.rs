@@ -58,7 +58,7 @@ async fn enter(target: Target, statement_timeout: Duration, within: Duration) ->
     let label = target.label();
     let entering = async {
         let session = open(&target, statement_timeout).await?;
-        let facts = Facts::gather(&session).await.map_err(|error| Why::from(&error))?;
+        let facts = Facts::gather_without_hba(&session).await.map_err(|error| Why::from(&error))?;
         let extensions = extensions(&session, statement_timeout).await?;
         let endpoint = session.endpoint();
         let server = format!("{}:{}", endpoint.host.as_deref().unwrap_or("localhost"), endpoint.port);

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     asking,
     changes::{self, Change, Pulse},
+    collector::Tier,
     desk::Item,
     gate::Extensions,
     why::Why,
@@ -65,10 +66,21 @@ impl Watch {
         }
     }
 
+    /// Says why there is nothing about the machine.
+    pub(super) fn note_host(&mut self) {
+        let Some(known) = &self.known else { return };
+        let run = self.runs.own("host", "/proc, statvfs", Tier::Counters, self.settings.counters, None);
+        match &known.facts.host {
+            _ if !self.settings.host => run.absent(Why::absent("the configuration turns it off")),
+            Err(text) => run.absent(Why::absent(text.clone())),
+            Ok(_) => run.told_elsewhere(),
+        }
+    }
+
     /// Gathers all facts anew.
     pub(super) async fn look_again(&mut self, at_ms: i64) {
         let Some(session) = self.session.take() else { return };
-        let gathering = tokio::time::timeout(self.settings.connect_timeout, Facts::gather(&session)).await;
+        let gathering = tokio::time::timeout(self.settings.connect_timeout, Facts::gather_without_hba(&session)).await;
         let _asked = session.take_asked();
         match gathering {
             Ok(Ok(facts)) => {

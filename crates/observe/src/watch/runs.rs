@@ -141,6 +141,11 @@ impl Run {
         Some(next.max(self.breaker.rests_until_ms().unwrap_or(next)))
     }
 
+    /// It is well, and its answer is in another place.
+    pub(super) fn told_elsewhere(&mut self) {
+        (self.state, self.reason) = (State::Fine, None);
+    }
+
     /// It was not asked, for this reason.
     pub(super) fn absent(&mut self, why: Why) {
         (self.state, self.reason, self.answer) = (State::Absent, Some(why), None);
@@ -184,6 +189,7 @@ impl Run {
             (Rest::Failing(times), Some(why)) => {
                 Why { text: format!("{}; failed {times} times in a row, so {every}", why.text), ..why.clone() }
             }
+            (_, Some(why)) => Why { text: format!("{}; {every}", why.text), ..why.clone() },
             _ => Why::absent(format!(
                 "its last run took {:.0} ms, more than its share of {} s, so {every}",
                 self.took.as_secs_f64() * 1000.0,

@@ -1,4 +1,9 @@
 //! The engine against real servers.
 
+mod activity;
+mod events;
+mod host;
+mod limits;
 mod scene;
 mod standing;
+mod statements;
