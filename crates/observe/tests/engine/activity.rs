@@ -70,7 +70,7 @@ async fn two_targets_share_a_process_and_nothing_else() {
         snapshot.targets.iter().all(|now| now.up && !values(now, "test_backends").is_empty()).then_some(())
     })
     .await;
-    site.observatory.reload(vec![watched(&one)]).await;
+    site.observatory.reload(vec![watched(&one)], settings()).await;
     let names: Vec<String> = site.observatory.targets().iter().map(|now| now.name.clone()).collect();
     assert_eq!(names, ["main"]);
     assert_eq!(

@@ -104,7 +104,7 @@ async fn an_ended_session_is_opened_anew_and_a_refusal_has_its_reason() {
     assert_eq!(why.code, Some("SURUS-C007"), "{why:?}");
     assert!(!now.up && !format!("{now:?}").contains("wrong"));
     assert_eq!(values(&now, "pg_up").first().map_or(0.0, |(_, up)| *up), 0.0);
-    site.observatory.reload(vec![with("right")]).await;
+    site.observatory.reload(vec![with("right")], settings()).await;
     let now = site.until("it is up", |now| now.up && !values(now, "test_backends").is_empty()).await;
     assert!(now.trouble.is_none());
     server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'surus' AND pid <> pg_backend_pid()");
