@@ -137,6 +137,7 @@ mod tests {
             version: None,
             role: Some("primary"),
             system_identifier: None,
+            places: None,
             connections: 0,
             skipped: 0,
             answers: Vec::new(),
