@@ -14,6 +14,7 @@ pub mod certs;
 mod cluster;
 mod log;
 mod majors;
+pub mod peer;
 mod run_dir;
 mod server;
 mod template;
