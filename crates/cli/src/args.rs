@@ -80,6 +80,11 @@ Exit status: 0 done, and what was verified is intact · 1 the chain is broken ·
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Dashboards for Grafana
+    Grafana {
+        #[command(subcommand)]
+        verb: GrafanaVerb,
+    },
     /// Shell completions
     #[command(hide = true)]
     Completions { shell: clap_complete::Shell },
@@ -186,6 +191,16 @@ pub struct UndoArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GrafanaVerb {
+    /// Write them as JSON: files to import, or one list on standard output
+    Export {
+        /// Where to put the files; it is made when it is not there
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

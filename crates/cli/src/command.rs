@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod demo;
 mod fix;
+mod grafana;
 mod promql;
 mod proof;
 mod query;
@@ -36,6 +37,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),
         Command::Config { verb } => config::run(&global, &verb),
+        Command::Grafana { verb } => grafana::run(&verb),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "surus", &mut text);

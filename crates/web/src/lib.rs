@@ -7,6 +7,7 @@
 
 pub mod access;
 mod api;
+pub mod grafana;
 mod health;
 mod metrics;
 mod pages;

@@ -159,7 +159,8 @@ fn targets(args: &ServeArgs, config: &Config) -> Result<Vec<Watched>, Failure> {
     let watched = given.into_iter().zip(dsns).enumerate().map(|(at, (given, dsn))| {
         let cluster = config.target.get(at).filter(|_| from_file).and_then(|target| target.cluster.clone());
         let wrong = |error: surus_pg::ConnectError| {
-            Failure::new(error.code, format!("target {}: {}", given.name, error.message))
+            let target = if from_file { "target " } else { "" };
+            Failure::new(error.code, format!("{target}{}: {}", given.name, error.message))
         };
         Ok(Watched { name: given.name.clone(), dsn, target: given.target.map_err(wrong)?, cluster })
     });
