@@ -238,6 +238,7 @@ impl Watch {
         if let Some(session) = self.session.take() {
             session.close().await;
         }
+        self.writing.leave(clock::now_ms());
     }
 }
 

@@ -124,6 +124,13 @@ impl Writing {
         }
     }
 
+    /// Ends every series: the target is not watched any more.
+    pub(crate) fn leave(&mut self, at_ms: i64) {
+        for group in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.end(&group, at_ms);
+        }
+    }
+
     /// Ends every series of one group, such as that of a database that was dropped.
     pub(crate) fn end(&mut self, group: &str, at_ms: i64) {
         if let Some(before) = self.groups.get(group) {

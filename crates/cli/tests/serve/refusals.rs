@@ -9,7 +9,12 @@ const DSN: &str = "host=/nowhere dbname=shop";
 fn a_wrong_connection_string() {
     let serve = Serve::prepared("");
     fails(&serve.run(&["postgresql://a:b@[::1/x"]), 2, "SURUS-C001", &[]);
-    fails(&serve.run(&[&format!("host=/x password={SECRET} nonsense=1")]), 2, "SURUS-C001", &["target 1: an unknown option"]);
+    fails(
+        &serve.run(&[&format!("host=/x password={SECRET} nonsense=1")]),
+        2,
+        "SURUS-C001",
+        &["target 1: an unknown option"],
+    );
     fails(&serve.run(&[]), 2, "SURUS-G003", &["no connection string"]);
 }
 
