@@ -34,19 +34,23 @@ macro_rules! families {
 }
 use families;
 
-/// Every family that [`read`] may fill.
-pub fn declared() -> impl Iterator<Item = &'static Family> {
-    let topics = [
-        cpu::FAMILIES,
-        disks::FAMILIES,
-        filesystems::FAMILIES,
-        load::FAMILIES,
-        memory::FAMILIES,
-        network::FAMILIES,
-        pressure::FAMILIES,
-        system::FAMILIES,
+/// Every family that [`read`] may fill, with its labels.
+pub fn declared() -> impl Iterator<Item = (&'static Family, &'static [&'static str])> {
+    let topics: [(&[&'static Family], &[&str]); 8] = [
+        (cpu::FAMILIES, &["cpu", "mode"]),
+        (load::FAMILIES, &[]),
+        (memory::FAMILIES, &[]),
+        (disks::FAMILIES, &["device"]),
+        (filesystems::FAMILIES, &["device", "fstype", "mountpoint"]),
+        (network::FAMILIES, &["device"]),
+        (pressure::FAMILIES, &[]),
+        (system::FAMILIES, &[]),
     ];
-    topics.into_iter().flatten().copied()
+    topics.into_iter().flat_map(|(families, labels)| {
+        families
+            .iter()
+            .map(move |family| (*family, if family.name == "node_uname_info" { system::NAME_LABELS } else { labels }))
+    })
 }
 
 /// Reads everything. It may block, where a file system hangs. What the kernel does not tell is left out.

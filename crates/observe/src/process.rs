@@ -31,6 +31,10 @@ pub static STORE_DROPPED: Family = family(
 pub static STORE_UP: Family =
     family("surus_store_up", MetricKind::Gauge, "1 while what is collected is remembered, 0 while it is not.");
 
+/// Every family of surus's own process.
+pub static FAMILIES: &[&Family] =
+    &[&CPU, &RESIDENT, &VIRTUAL, &STARTED, &OPEN_FILES, &MOST_FILES, &STORE_ERRORS, &STORE_DROPPED, &STORE_UP];
+
 /// What one look at `/proc/self` says.
 #[derive(Debug, Clone, PartialEq)]
 struct Process {

@@ -34,6 +34,10 @@ pub static EVICTIONS: Family = counter(
     "Times that pg_stat_statements has thrown entries out for want of room (dealloc).",
 );
 
+/// Every family that statements fill together, with its labels.
+pub static FAMILIES: &[(&Family, &[&str])] =
+    &[(&CALLS, &["datname"]), (&SECONDS, &["datname"]), (&ROWS, &["datname"]), (&TRACKED, &[]), (&EVICTIONS, &[])];
+
 /// Where the extension is and what its version can tell.
 pub const WHERE_IT_IS: &str = "SELECT n.nspname AS schema, \
     to_regproc(format('%I.pg_stat_statements_info', n.nspname)) IS NOT NULL AS has_info, \

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use surus_core::series::{Family, MetricKind};
 use surus_observe::{
+    activity,
     collector::{Collector, Need, RunsOn, Scope, Tier},
-    collectors,
+    collectors, host,
     lineage::{DIFFERENCES, Era, NAMES},
-    own, remote_write,
+    own, process, remote_write, statements,
 };
 
 use super::cell;
@@ -25,6 +26,10 @@ pub fn page() -> String {
     );
     let own = own::FAMILIES.iter().map(|family| (*family, own::labels(family)));
     table(&mut page, "surus itself", own.chain(remote_write::FAMILIES.iter().map(|family| (*family, &[][..]))));
+    table(&mut page, "surus's process", process::FAMILIES.iter().map(|family| (*family, &[][..])));
+    let active = std::iter::once((&activity::ACTIVE, &["wait_event_type"][..]));
+    table(&mut page, "Activity and statements", active.chain(statements::FAMILIES.iter().copied()));
+    table(&mut page, "The machine, when surus is on it", host::declared());
     for collector in collectors::ALL {
         about(&mut page, collector);
     }
@@ -38,7 +43,10 @@ pub fn page() -> String {
 
 fn families() -> BTreeSet<&'static str> {
     let declared = collectors::ALL.iter().chain(collectors::OPT_IN).flat_map(|one| collectors::declared(one));
-    declared.map(|one| one.family.name).chain(own::FAMILIES.iter().map(|family| family.name)).collect()
+    let ours = own::FAMILIES.iter().chain(process::FAMILIES).chain(remote_write::FAMILIES).copied();
+    let ours = ours.chain(statements::FAMILIES.iter().map(|(family, _)| *family)).chain([&activity::ACTIVE]);
+    let ours = ours.chain(host::declared().map(|(family, _)| family));
+    declared.map(|one| one.family.name).chain(ours.map(|family| family.name)).collect()
 }
 
 fn about(page: &mut String, collector: &Collector) {

@@ -23,6 +23,9 @@ super::families! {
     NAMES = Gauge "node_uname_info" "1, with what the machine and its kernel are called";
 }
 
+/// The labels of [`NAMES`].
+pub(super) const NAME_LABELS: &[&str] = &["domainname", "machine", "nodename", "release", "sysname", "version"];
+
 /// Lines of `/proc/stat` with one number that is told as it is.
 static STAT: [(&str, &Family); 6] = [
     ("btime", &BOOTED),
