@@ -197,8 +197,12 @@ impl Page {
 
     /// Notes whether the query met its limit.
     pub fn note(&mut self, rows: &Rows, limit: &Limit<'_>) {
-        let labels = [("collector", limit.collector), ("datname", limit.database)];
-        self.tell(&TRUNCATED, labels, f64::from(u8::from(rows.len() > limit.rows)));
+        self.truncated(limit.collector, limit.database, rows.len() > limit.rows);
+    }
+
+    /// Notes whether something was left out because of a limit.
+    pub fn truncated(&mut self, collector: &'static str, database: &str, is: bool) {
+        self.tell(&TRUNCATED, [("collector", collector), ("datname", database)], f64::from(u8::from(is)));
     }
 
     /// Notes how many relations were left out because they are locked.

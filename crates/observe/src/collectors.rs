@@ -33,12 +33,7 @@ catalogue! {
         stat_replication,
         stat_wal_receiver,
         stat_archiver,
-        progress_vacuum,
-        progress_analyze,
-        progress_create_index,
-        progress_cluster,
-        progress_copy,
-        progress_basebackup,
+        progress,
 
         // Details
         locks,
@@ -53,7 +48,6 @@ catalogue! {
         stat_ssl,
         buffercache_summary,
         user_tables,
-        user_indexes,
 
         // Slow
         settings,

@@ -129,3 +129,37 @@ fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError
     page.table(rows, &[], SINCE_0_11)?;
     page.table(rows, &[], SINCE_17)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use surus_testkit::{Server, each_major};
+
+    #[test]
+    fn every_era_says_the_same() {
+        each_major(|major| {
+            let server = Server::builder().major(major).start();
+            server.sql("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 50000) g");
+            let requested = |heard: &Heard| heard.value("pg_stat_bgwriter_checkpoints_req_total", &[]);
+            let before = heard(&server, "postgres", &[&COLLECTOR]);
+            server.sql("CHECKPOINT");
+            let sql = if major < 17 {
+                "SELECT checkpoints_req::text AS v FROM pg_stat_bgwriter"
+            } else {
+                "SELECT num_requested::text AS v FROM pg_stat_checkpointer"
+            };
+            wait_for(&server, sql, &format!("{}", requested(&before) + 1.0));
+            let after = heard(&server, "postgres", &[&COLLECTOR]);
+            for name in ["pg_stat_bgwriter_checkpoints_req", "pg_stat_checkpointer_num_requested_total"] {
+                assert_eq!(after.value(name, &[]), requested(&before) + 1.0, "{name} on PostgreSQL {major}");
+            }
+            for (old, _) in BEFORE_0_11 {
+                let new = format!("{}_total", old.name);
+                assert_eq!(after.value(old.name, &[]), after.value(&new, &[]), "{new} on PostgreSQL {major}");
+            }
+            assert!(after.value("pg_stat_bgwriter_buffers_checkpoint", &[]) > 0.0);
+            assert!(after.value("pg_stat_bgwriter_checkpoint_write_time", &[]) >= 0.0);
+        });
+    }
+}

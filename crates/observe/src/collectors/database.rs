@@ -43,3 +43,30 @@ fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::collectors::table_freeze;
+    use surus_testkit::Server;
+
+    #[test]
+    fn ages_grow_with_every_transaction() {
+        let server = Server::builder().autovacuum(false).start();
+        server.sql("CREATE TABLE t (id int); ALTER DATABASE template1 CONNECTION LIMIT 5");
+        let both = [&COLLECTOR, &table_freeze::COLLECTOR];
+        let before = heard(&server, "postgres", &both);
+        for _ in 0..5 {
+            server.sql("INSERT INTO t VALUES (1)");
+        }
+        let after = heard(&server, "postgres", &both);
+        let grown = |name: &str, labels: &[(&str, &str)]| after.value(name, labels) - before.value(name, labels);
+        assert_eq!(grown("pg_database_wraparound_age_datfrozenxid_seconds", &[("datname", "postgres")]), 5.0);
+        assert_eq!(grown("pg_table_frozenxid_age", &[("schemaname", "pg_catalog"), ("relname", "pg_class")]), 5.0);
+        assert_eq!(after.points["pg_table_frozenxid_age"].len(), 50);
+        assert_eq!(after.value("pg_database_connection_limit", &[("datname", "template1")]), 5.0);
+        assert_eq!(after.value("pg_database_connection_limit", &[("datname", "template0")]), -1.0);
+        assert_eq!(after.maybe("pg_database_wraparound_age_datminmxid_seconds", &[("datname", "template0")]), None);
+    }
+}

@@ -63,3 +63,33 @@ fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::collectors::{table_size, user_tables};
+    use surus_pg::Manners;
+    use surus_testkit::Server;
+
+    /// A lock is counted, whoever waits for it too, and nobody who reads sizes or counters waits.
+    #[test]
+    fn a_table_held_exclusively() {
+        let server = Server::builder().start();
+        server.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int); INSERT INTO u VALUES (1)");
+        let runtime = runtime();
+        let holder = runtime.block_on(server.session("postgres", &Manners::changing()));
+        runtime.block_on(holder.run("BEGIN; LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")).unwrap();
+        let heard = heard(&server, "postgres", &[&COLLECTOR, &table_size::COLLECTOR, &user_tables::COLLECTOR]);
+        let mode = [("datname", "postgres"), ("mode", "accessexclusivelock")];
+        assert_eq!(heard.value("pg_locks_count", &mode), 1.0);
+        assert_eq!(heard.value("pg_locks_waiting", &[("datname", "postgres")]), 0.0);
+        assert_eq!(heard.value("pg_locks_count", &[("datname", "template1"), ("mode", "sharelock")]), 0.0);
+        let skipped = [("collector", "table_size"), ("datname", "postgres")];
+        assert_eq!(heard.value("surus_collector_skipped_relations", &skipped), 1.0);
+        assert_eq!(heard.maybe("pg_stat_user_tables_table_size_bytes", &[("relname", "t")]), None);
+        assert_eq!(heard.value("pg_stat_user_tables_table_size_bytes", &[("relname", "u")]), 8192.0);
+        assert_eq!(heard.value("pg_stat_user_tables_n_tup_ins", &[("relname", "t")]), 0.0);
+        runtime.block_on(holder.close());
+    }
+}

@@ -30,3 +30,22 @@ pub static COLLECTOR: Collector = Collector {
 fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError> {
     page.table(rows, &["datname"], PREPARED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use surus_testkit::Server;
+
+    #[test]
+    fn one_that_somebody_forgot() {
+        let server = Server::builder().setting("max_prepared_transactions", "2").start();
+        server.sql("CREATE TABLE t (id int)");
+        server.sql("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'forgotten'");
+        let heard = heard(&server, "postgres", &[&COLLECTOR]);
+        assert_eq!(heard.value("pg_prepared_xacts_count", &[("datname", "postgres")]), 1.0);
+        assert!(heard.value("pg_prepared_xacts_oldest_age_seconds", &[("datname", "postgres")]) > 0.0);
+        assert_eq!(heard.value("pg_prepared_xacts_count", &[("datname", "template1")]), 0.0);
+        server.sql("ROLLBACK PREPARED 'forgotten'");
+    }
+}

@@ -63,3 +63,29 @@ fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError
     page.note(rows, &limit);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use surus_pg::Manners;
+    use surus_testkit::Server;
+
+    #[test]
+    fn buckets_count_up_to_all() {
+        let server = Server::builder().start();
+        let runtime = runtime();
+        let manners = Manners { application_name: "shop".into(), ..Manners::looking() };
+        let idle = runtime.block_on(async {
+            [server.session("postgres", &manners).await, server.session("postgres", &manners).await]
+        });
+        let heard = heard(&server, "postgres", &[&COLLECTOR]);
+        let of = [("state", "idle"), ("application_name", "shop")];
+        let bucket = |le: &'static str| heard.value("pg_process_idle_seconds_bucket", &[of[0], of[1], ("le", le)]);
+        assert_eq!((bucket("300"), bucket("+Inf"), heard.value("pg_process_idle_seconds_count", &of)), (2.0, 2.0, 2.0));
+        assert!(heard.value("pg_process_idle_seconds_sum", &of) >= 0.0);
+        for session in idle {
+            runtime.block_on(session.close());
+        }
+    }
+}

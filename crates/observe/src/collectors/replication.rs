@@ -45,3 +45,83 @@ pub static COLLECTOR: Collector = Collector {
 fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError> {
     page.table(rows, &[], PLAIN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::collectors::{replication_slots, stat_replication, stat_wal_receiver};
+    use std::{thread, time::Duration};
+    use surus_core::clock::Deadline;
+    use surus_testkit::{Server, each_major};
+
+    fn said(server: &Server) -> Heard {
+        let all =
+            [&COLLECTOR, &stat_replication::COLLECTOR, &replication_slots::COLLECTOR, &stat_wal_receiver::COLLECTOR];
+        heard(server, "postgres", &all)
+    }
+
+    fn until(server: &Server, what: &str, wanted: impl Fn(&Heard) -> bool) -> Heard {
+        let limit = Deadline::after(Duration::from_secs(30));
+        loop {
+            let heard = said(server);
+            if wanted(&heard) {
+                return heard;
+            }
+            assert!(!limit.passed(), "waited in vain until {what}: {:#?}", heard.points);
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// A standby that keeps up, one that has stopped replaying, one whose link is dead.
+    #[test]
+    fn how_far_a_standby_is_behind() {
+        each_major(|major| {
+            if surus_testkit::majors().len() > 2 && ![15, 16, 18].contains(&major) {
+                return;
+            }
+            let cluster = Server::builder().major(major).start_with_standbys(1);
+            let (primary, standby) = (&cluster.primary, &cluster.standbys[0]);
+            primary.sql("CREATE TABLE t (id int)");
+            cluster.wait_caught_up();
+            let there = until(primary, "the standby has all", |heard| {
+                heard.maybe("pg_stat_replication_replay_lag_bytes", &[("state", "streaming")]) == Some(0.0)
+            });
+            let of = [("application_name", "standby1"), ("state", "streaming"), ("slot_name", "standby1")];
+            assert_eq!(there.value("pg_stat_replication_pg_wal_lsn_diff", &of), 0.0);
+            assert_eq!(there.value("pg_stat_replication_replay_lag_seconds", &of), 0.0);
+            assert_eq!(there.value("pg_stat_replication_is_synchronous", &of), 0.0);
+            assert_eq!(there.value("pg_replication_slots_active", &[("slot_name", "standby1")]), 1.0);
+            assert_eq!(there.value("pg_replication_slot_slot_is_active", &[("slot_type", "physical")]), 1.0);
+            assert_eq!(there.value("pg_replication_is_replica", &[]), 0.0);
+            assert_eq!(there.value("pg_replication_lag", &[]), 0.0);
+
+            let here =
+                until(standby, "nothing is behind", |heard| heard.value("pg_replication_lag_seconds", &[]) == 0.0);
+            assert_eq!(here.value("pg_replication_is_replica", &[]), 1.0);
+            assert!(here.value("pg_replication_last_replay_seconds", &[]) > 0.0);
+            assert!(here.value("pg_replication_lag", &[]) > 0.0);
+            assert_eq!(here.value("pg_stat_wal_receiver_received_tli", &[("status", "streaming")]), 1.0);
+            assert!(here.value("pg_stat_wal_receiver_flushed_lsn", &[("slot_name", "standby1")]) > 0.0);
+
+            standby.sql("SELECT pg_wal_replay_pause()");
+            primary.sql("INSERT INTO t SELECT generate_series(1, 1000)");
+            until(primary, "replay is behind", |heard| heard.value("pg_stat_replication_replay_lag_bytes", &of) > 0.0);
+            until(standby, "it is behind", |heard| heard.value("pg_replication_lag_seconds", &[]) > 0.0);
+            standby.sql("SELECT pg_wal_replay_resume()");
+            until(standby, "it has caught up", |heard| heard.value("pg_replication_lag_seconds", &[]) == 0.0);
+
+            // The link goes: all that was received is replayed, and the exporter would say 0.
+            standby.expect_log("could not connect to the primary server");
+            standby.expect_log("terminating walreceiver process due to administrator command");
+            standby.sql("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'");
+            standby.sql("SELECT pg_reload_conf()");
+            until(standby, "the dead link shows", |heard| heard.value("pg_replication_lag_seconds", &[]) > 0.0);
+            let gone = until(primary, "the sender is gone", |heard| {
+                !heard.points.contains_key("pg_stat_replication_pg_wal_lsn_diff")
+            });
+            assert_eq!(gone.value("pg_replication_slots_active", &[("slot_name", "standby1")]), 0.0);
+            assert!(gone.value("pg_replication_slots_retained_bytes", &[("slot_name", "standby1")]) >= 0.0);
+        });
+    }
+}

@@ -64,3 +64,29 @@ fn read(rows: &Rows, scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError>
     page.note(rows, &limit);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use surus_testkit::Server;
+
+    #[test]
+    fn the_share_that_is_used_up() {
+        let server = Server::builder().hba("local all all trust").start();
+        server.expect_log("permission denied for view pg_hba_file_rules");
+        server.sql(
+            "CREATE SEQUENCE up MAXVALUE 101; CREATE SEQUENCE down INCREMENT -1 MINVALUE -101; \
+                    CREATE SEQUENCE fresh; CREATE SEQUENCE round MAXVALUE 3 CYCLE; \
+                    SELECT setval('up', 76), setval('down', -26); CREATE ROLE plain LOGIN",
+        );
+        let all = heard(&server, "postgres", &[&COLLECTOR]);
+        let used =
+            |name: &str| all.maybe("pg_sequence_used_ratio", &[("sequencename", name), ("schemaname", "public")]);
+        assert_eq!((used("up"), used("down"), used("fresh")), (Some(0.75), Some(0.25), Some(0.0)));
+        assert_eq!(used("round"), None);
+        assert_eq!(all.value("pg_sequences_not_visible", &[("datname", "postgres")]), 0.0);
+        let hidden = heard_at(&[server.dsn_as("plain", "", "postgres")], &[&COLLECTOR]);
+        assert_eq!(hidden.value("pg_sequences_not_visible", &[]), 3.0);
+    }
+}

@@ -118,7 +118,29 @@ fn family(setting: &str, unit: &'static str) -> Option<&'static Family> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::heard;
     use super::*;
+    use surus_testkit::Server;
+
+    /// surus sets timeouts, jit and read-only in its session; nobody must take that for the server's.
+    #[test]
+    fn the_servers_values_are_told_and_not_the_sessions() {
+        let server = Server::builder().setting("statement_timeout", "7min").setting("work_mem", "5MB").start();
+        server.sql("ALTER DATABASE postgres SET work_mem = '6MB'");
+        let heard = heard(&server, "postgres", &[&COLLECTOR]);
+        for (name, value) in [
+            ("pg_settings_statement_timeout_seconds", 420.0),
+            ("pg_settings_lock_timeout_seconds", 0.0),
+            ("pg_settings_jit", 1.0),
+            ("pg_settings_default_transaction_read_only", 0.0),
+            ("pg_settings_max_parallel_workers_per_gather", 2.0),
+            ("pg_settings_work_mem_bytes", 6.0 * 1024.0 * 1024.0),
+            ("pg_settings_max_connections", 30.0),
+            ("pg_settings_block_size", 8192.0),
+        ] {
+            assert_eq!(heard.value(name, &[]), value, "{name}");
+        }
+    }
 
     #[test]
     fn units_are_converted_as_the_exporter_does() {

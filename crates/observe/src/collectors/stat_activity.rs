@@ -73,3 +73,30 @@ fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError
     page.put(&OLDEST_TX, &Labels::empty(), oldest);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use surus_pg::Manners;
+    use surus_testkit::Server;
+
+    #[test]
+    fn an_open_transaction_is_counted_and_surus_is_not() {
+        let server = Server::builder().start();
+        server.create_database("other");
+        let runtime = runtime();
+        let idle = runtime.block_on(server.session("other", &Manners::changing()));
+        runtime.block_on(idle.run("BEGIN; SELECT 1")).unwrap();
+        let heard = heard(&server, "postgres", &[&COLLECTOR]);
+        let state = |database: &'static str, state: &'static str| [("datname", database), ("state", state)];
+        assert_eq!(heard.value("pg_stat_activity_count", &state("other", "idle in transaction")), 1.0);
+        assert!(heard.value("pg_stat_activity_max_tx_duration", &state("other", "idle in transaction")) > 0.0);
+        assert_eq!(heard.value("pg_stat_activity_count", &state("postgres", "active")), 0.0);
+        assert_eq!(heard.value("pg_stat_activity_count", &state("template0", "idle")), 0.0);
+        assert_eq!(heard.points["pg_stat_activity_count"].len(), 4 * STATES.len());
+        assert_eq!(heard.value("pg_long_running_transactions", &[]), 1.0);
+        assert!(heard.value("pg_long_running_transactions_oldest_timestamp_seconds", &[]) > 0.0);
+        runtime.block_on(idle.close());
+    }
+}

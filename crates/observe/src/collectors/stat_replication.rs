@@ -54,7 +54,9 @@ pub static COLLECTOR: Collector = Collector {
            CASE WHEN r.flush_lsn >= here.lsn THEN 0 ELSE extract(epoch FROM r.flush_lag) END AS flush_seconds, \
            CASE WHEN r.replay_lsn >= here.lsn THEN 0 ELSE extract(epoch FROM r.replay_lag) END AS replay_seconds, \
            (r.sync_state IN ('sync', 'quorum'))::int AS synchronous \
-         FROM pg_stat_replication r LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid, \
+         FROM (SELECT w.*, a.application_name, a.client_addr FROM pg_stat_get_wal_senders() w \
+             JOIN pg_stat_get_activity(NULL) a ON a.pid = w.pid) r \
+           LEFT JOIN pg_get_replication_slots() s ON s.active_pid = r.pid, \
            (SELECT CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) \
              ELSE pg_current_wal_lsn() END AS lsn) here",
     )],

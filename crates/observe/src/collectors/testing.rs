@@ -4,8 +4,11 @@ use crate::{
     collector::{Collector, Need, RunsOn, Scene, Scope},
     collectors,
 };
-use std::collections::BTreeMap;
-use surus_core::series::{Family, Labels, Told};
+use std::{collections::BTreeMap, thread, time::Duration};
+use surus_core::{
+    clock::Deadline,
+    series::{Family, Labels, Told},
+};
 use surus_pg::{Facts, Manners, Session, Sql};
 use surus_testkit::Server;
 
@@ -40,11 +43,6 @@ impl Heard {
             self.points.get(name)?.iter().filter(|(own, _)| fits(own)).map(|(_, value)| *value).collect();
         assert!(found.len() < 2, "{name}{labels:?} are {found:?}");
         found.first().copied()
-    }
-
-    /// How many series.
-    pub fn series(&self) -> usize {
-        self.points.values().map(BTreeMap::len).sum()
     }
 }
 
@@ -123,6 +121,19 @@ pub(crate) fn heard_at(dsns: &[String], collectors: &[&Collector]) -> Heard {
 /// To block on what is asynchronous.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Waits until the query's `v` is this: until 14 statistics arrive a little later than what they count.
+pub(crate) fn wait_for(server: &Server, sql: &str, wanted: &str) {
+    let limit = Deadline::after(Duration::from_secs(30));
+    loop {
+        let value = server.value(sql);
+        if value == wanted {
+            return;
+        }
+        assert!(!limit.passed(), "waited in vain for {wanted}, it is {value}: {sql}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Every collector there is.

@@ -1,15 +1,10 @@
 //! What holds for every collector, on every major that is here.
 
-use super::testing::{self, every, has_text, hear};
+use super::testing::{self, every, has_text, hear, heard_at, wait_for};
 use super::{ALL, OPT_IN, declared};
 use crate::collector::{Need, SKIPPED, TRUNCATED};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    thread,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 use surus_core::{
-    clock::Deadline,
     series::{METRIC_NAME, is_label_name, is_metric_name},
     version::{NEWEST_MAJOR, OLDEST_MAJOR},
 };
@@ -69,7 +64,7 @@ fn every_collector_reads_every_major() {
             every().iter().flat_map(|one| declared(one)).map(|one| (one.family.name, one.labels)).collect();
         // By itself: inside the transaction that fills the table it would not count.
         server.sql("ANALYZE t");
-        wait_analyzed(&server);
+        wait_for(&server, "SELECT count(last_analyze) AS v FROM pg_stat_user_tables WHERE relname = 't'", "1");
         let runtime = testing::runtime();
         let idle = runtime.block_on(server.session("postgres", &Manners::looking()));
         let dsns = [server.dsn("postgres")];
@@ -94,17 +89,6 @@ fn every_collector_reads_every_major() {
         let silent: Vec<&str> = silent.into_iter().filter(|name| !may_be_silent(name, major)).collect();
         assert!(silent.is_empty(), "nobody said {silent:?}");
     });
-}
-
-/// Until 14 statistics arrive a little later than the statement that makes them ends.
-fn wait_analyzed(server: &Server) {
-    let deadline = Deadline::after(Duration::from_secs(20));
-    while server.value("SELECT count(*) AS v FROM pg_stat_user_tables WHERE relname = 't' AND last_analyze IS NOT NULL")
-        == "0"
-    {
-        assert!(!deadline.passed(), "ANALYZE is not on record");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Families without series on a quiet primary of this major.
@@ -141,4 +125,23 @@ fn may_be_silent(name: &str, major: u16) -> bool {
         ),
     ];
     begins(&quiet) || since.iter().any(|(first, names)| major < *first && begins(names))
+}
+
+/// A role with pg_monitor and nothing else: all but what reads the tables' own statistics runs.
+#[test]
+fn pg_monitor_is_enough() {
+    each_major(|major| {
+        let server = Server::builder().major(major).hba("local all all trust").start();
+        server.expect_log("permission denied for view pg_hba_file_rules");
+        server.sql("CREATE TABLE t (id bigint PRIMARY KEY); CREATE ROLE watcher LOGIN IN ROLE pg_monitor");
+        let dsns = [server.dsn_as("watcher", "", "postgres")];
+        let heard = heard_at(&dsns, ALL);
+        for name in
+            ["pg_wal_size_bytes", "pg_database_size_bytes", "pg_settings_max_connections", "pg_stat_activity_count"]
+        {
+            assert!(heard.points.contains_key(name), "on PostgreSQL {major}: no {name}");
+        }
+        assert!(heard.maybe("pg_stat_user_tables_table_size_bytes", &[("relname", "t")]).is_some());
+        assert!(!heard.points.contains_key("pg_bloat_table_bloat_ratio"));
+    });
 }
