@@ -209,7 +209,7 @@ impl SampleStore {
         loop {
             let [pages, free, size] = self.pages()?;
             let over = self.settings.max_bytes.is_some_and(|most| pages * size > most);
-            let keep = if over { 0 } else { (pages / 50).max(64) };
+            let keep = if over { 0 } else { (pages / 50).max(8) };
             if free <= keep {
                 break;
             }

@@ -3,5 +3,6 @@
 mod append;
 mod durability;
 mod fold;
+mod golden;
 mod measure;
 mod series;

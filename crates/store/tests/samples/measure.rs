@@ -81,13 +81,9 @@ impl Mix {
         Self { labels, recorded: Some(lines.map(row).collect()), state: Vec::new() }
     }
 
-    fn cycles(&self) -> usize {
-        self.recorded.as_ref().map_or(usize::MAX, Vec::len)
-    }
-
     fn row(&mut self, cycle: usize) -> Vec<Option<f64>> {
         if let Some(recorded) = &self.recorded {
-            return recorded[cycle].clone();
+            return recorded[cycle % recorded.len()].clone();
         }
         let next = |(at, (random, value)): (usize, &mut (u64, f64))| {
             // xorshift64* (Vigna 2016).
@@ -122,7 +118,7 @@ fn open() -> SampleStore {
 #[ignore = "started by bench/store/run in a release build"]
 fn ingest() {
     let mut mix = Mix::new();
-    let cycles = usize::try_from(number("CYCLES")).unwrap().min(mix.cycles());
+    let cycles = usize::try_from(number("CYCLES")).unwrap();
     let say_each = env::var_os("SURUS_BENCH_SAY").is_some();
     let store = open();
     let (mut samples, mut append_ms, mut maintain_ms, mut longest_ms) = (0usize, 0.0, 0.0, 0.0f64);
@@ -175,13 +171,15 @@ fn read() {
     let two_hundred = [Matcher::new("__name__", surus_core::series::Op::Regex, "pg_metric_[34]_total").unwrap()];
     let mut took = Vec::new();
     let mut samples = 0;
-    for _ in 0..9 {
+    let cpu = cpu_seconds();
+    for _ in 0..25 {
         let watch = Stopwatch::start();
         let found = store.select(&two_hundred, window, Hints::default()).unwrap();
         took.push(watch.elapsed_ms());
         samples = found.iter().map(|series| series.values.len()).sum::<usize>();
     }
-    say(&json!({"samples": samples, "took_ms": took, "rss_mib": peak_rss_mib()}));
+    let cpu_ms = (cpu_seconds() - cpu) * 1000.0 / took.len() as f64;
+    say(&json!({"samples": samples, "took_ms": took, "cpu_ms": cpu_ms, "rss_mib": peak_rss_mib()}));
 }
 
 /// Opens the store, reads the newest cycle and appends one.
@@ -207,7 +205,7 @@ fn recover() {
 #[ignore = "started by bench/store/run in a release build"]
 fn openmetrics() {
     let mut mix = Mix::new();
-    let cycles = usize::try_from(number("CYCLES")).unwrap().min(mix.cycles());
+    let cycles = usize::try_from(number("CYCLES")).unwrap();
     let mut out = BufWriter::new(File::create(path()).unwrap());
     let quote = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let names: Vec<String> = mix
