@@ -1,6 +1,7 @@
 //! The catalogue: every collector, one file each. Adding one touches two places, its file and this table.
 
 use crate::collector::{Collector, Declared};
+use std::sync::{Mutex, PoisonError};
 
 macro_rules! catalogue {
     (always { $($name:ident),* $(,)? } wanted { $($other:ident),* $(,)? }) => {
@@ -75,6 +76,33 @@ pub fn declared(collector: &Collector) -> &'static [Declared] {
 /// The collector of this name, whether it runs always or only when it is wanted.
 pub fn find(name: &str) -> Option<&'static Collector> {
     ALL.iter().chain(OPT_IN).find(|collector| collector.name == name).copied()
+}
+
+/// The collectors that always run and those of [`OPT_IN`] with these names.
+///
+/// # Errors
+/// The name that none of them has.
+pub fn with(names: &[String]) -> Result<&'static [&'static Collector], String> {
+    static SETS: Mutex<Vec<&'static [&'static Collector]>> = Mutex::new(Vec::new());
+    if let Some(unknown) = names.iter().find(|name| !OPT_IN.iter().any(|collector| collector.name == **name)) {
+        return Err(unknown.clone());
+    }
+    let wanted = OPT_IN.iter().filter(|collector| names.iter().any(|name| name == collector.name));
+    let all: Vec<&'static Collector> = ALL.iter().chain(wanted).copied().collect();
+    if all.len() == ALL.len() {
+        return Ok(ALL);
+    }
+    // Kept for ever, each once: there are only as many as there are choices among a few collectors.
+    let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |set: &&&'static [&'static Collector]| {
+        set.len() == all.len() && set.iter().zip(&all).all(|(one, other)| std::ptr::eq(*one, *other))
+    };
+    if let Some(known) = sets.iter().find(same) {
+        return Ok(known);
+    }
+    let new: &'static [&'static Collector] = Vec::leak(all);
+    sets.push(new);
+    Ok(new)
 }
 
 #[cfg(test)]

@@ -54,13 +54,23 @@ pub(crate) async fn keep(desk: Desk, house: Arc<House>, look: Look) {
         let process = answer("process", process::told(&desk));
         own.group("process", due.at_ms, grid.every_ms(), std::iter::once(&process));
         let (settings, targets) = look();
+        if let Some(remote_write) = &settings.remote_write {
+            let sent = answer("remote_write", remote_write.told());
+            own.group("remote_write", due.at_ms, grid.every_ms(), std::iter::once(&sent));
+        }
         if settings.counters != every {
             every = settings.counters;
             grid = Grid::new(every, SURUS, due.at_ms);
         }
         let here: Vec<(Watched, Arc<TargetNow>)> =
             targets.into_iter().filter(|(_, now)| now.places.is_some()).collect();
-        writings.retain(|name, (watched, _)| here.iter().any(|(other, _)| other.name == *name && other == watched));
+        writings.retain(|name, (watched, writing)| {
+            let stays = here.iter().any(|(other, _)| other.name == *name && other == watched);
+            if !stays {
+                writing.leave(due.at_ms);
+            }
+            stays
+        });
         if !settings.host || here.is_empty() {
             *house.slot() = None;
             continue;

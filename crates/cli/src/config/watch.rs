@@ -6,6 +6,7 @@ use super::{
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use surus_observe::collectors;
 
 /// `[serve]`: where surus listens and who may ask.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -30,12 +31,14 @@ pub struct ObserveConfig {
     pub counters: Span,
     pub detail: Span,
     pub slow: Span,
+    /// Collectors that run only when they are named here.
+    pub also: Vec<String>,
 }
 
 impl Default for ObserveConfig {
     fn default() -> Self {
         let seconds = |seconds| Span(Duration::from_secs(seconds));
-        Self { activity: seconds(1), counters: seconds(10), detail: seconds(30), slow: seconds(600) }
+        Self { activity: seconds(1), counters: seconds(10), detail: seconds(30), slow: seconds(600), also: Vec::new() }
     }
 }
 
@@ -87,6 +90,10 @@ impl ObserveConfig {
             if interval < INTERVALS.0 || interval > INTERVALS.1 {
                 return Err(format!("observe.{name} must be between 1s and 1d"));
             }
+        }
+        if let Err(unknown) = collectors::with(&self.also) {
+            let names: Vec<&str> = collectors::OPT_IN.iter().map(|collector| collector.name).collect();
+            return Err(format!("observe.also has \"{unknown}\", which is none of: {}", names.join(", ")));
         }
         Ok(())
     }

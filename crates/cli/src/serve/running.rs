@@ -5,7 +5,7 @@ use crate::{config::ObserveConfig, failure::Failure};
 use std::sync::Arc;
 use surus_core::code;
 use surus_observe::{
-    Observatory, Settings as ObserveSettings, Watched,
+    Observatory, Settings as ObserveSettings, Watched, collectors,
     remote_write::{Login, Receiver, ReceiverError, RemoteWrite},
 };
 use surus_store::samples::{self, SampleStore};
@@ -70,6 +70,8 @@ fn observe(config: &ObserveConfig) -> ObserveSettings {
         counters: config.counters.0,
         detail: config.detail.0,
         slow: config.slow.0,
+        // The names were checked when the configuration was read.
+        collectors: collectors::with(&config.also).unwrap_or(collectors::ALL),
         ..ObserveSettings::default()
     }
 }

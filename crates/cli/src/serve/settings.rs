@@ -80,6 +80,7 @@ impl Settings {
         {
             set(&format!("observe.{key}"), &span);
         }
+        set("observe.also", &o.also.join(", "));
         set("samples.keep", &s.keep);
         set("samples.keep_long", &s.keep_long);
         if let Some(bytes) = s.max_bytes {

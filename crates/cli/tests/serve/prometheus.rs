@@ -45,6 +45,8 @@ fn what_is_sent_on_has_no_gap_but_the_outage() {
     let count = r#"count_over_time(pg_up{instance="shop"}[1h])"#;
     until(&serve, &peer, r#"pg_up{instance="shop",region="eu"}"#, r#""1"]"#);
 
+    // A killed surus says no goodbye.
+    server.expect_log("connection to client lost");
     // The receiver is away; surus is killed and comes back meanwhile.
     peer.stop();
     let before = serve.value(count).unwrap();

@@ -8,6 +8,8 @@ use surus_testkit::Server;
 fn a_killed_surus_keeps_its_samples() {
     let server = Server::start();
     let mut serve = Serve::watching(&server, "");
+    // A killed surus says no goodbye.
+    server.expect_log("connection to client lost");
     let count = "count_over_time(pg_up[1h])";
     for round in 1..=3 {
         let least = f64::from(round) * 3.0;

@@ -38,3 +38,24 @@ fn it_hears_of_the_start_of_life_of_reloads_and_of_the_end() {
     until_told(&socket, "STOPPING=1");
     assert!(serve.ended().success(), "{}", serve.log());
 }
+
+#[test]
+fn the_unit_is_one_that_systemd_understands() {
+    if surus_testkit::peer::program("systemd-analyze").is_none() {
+        eprintln!("skipped: systemd-analyze is not installed");
+        return;
+    }
+    let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../dist/surus.service")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    // The program is looked for; the unit's own place for it is that of an installed surus.
+    std::fs::write(dir.path().join("surus.service"), unit.replace("/usr/bin/surus", env!("CARGO_BIN_EXE_surus")))
+        .unwrap();
+    let output = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "surus.service"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let about_us: Vec<&str> = said.lines().filter(|line| line.contains("surus.service")).collect();
+    assert!(about_us.is_empty(), "{said}");
+}
