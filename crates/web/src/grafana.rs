@@ -258,7 +258,7 @@ mod tests {
     fn every_query_parses_and_every_metric_is_one_that_surus_emits() {
         let collected = collectors::ALL.iter().chain(collectors::OPT_IN).flat_map(|collector| collector.families);
         let families = collected.chain(own::FAMILIES).copied();
-        let families = families.chain([&activity::ACTIVE]).chain(host::declared());
+        let families = families.chain([&activity::ACTIVE]).chain(host::declared().map(|(family, _)| family));
         let mut emitted: BTreeSet<&str> = families.map(|family| family.name).collect();
         // One family for each setting: the names are the server's.
         emitted.extend(["pg_settings_max_connections", "pg_settings_autovacuum_freeze_max_age"]);
