@@ -107,6 +107,8 @@ pub(crate) struct Watch {
     known: Option<Known>,
     connecting: Option<JoinHandle<Result<Entered, Why>>>,
     trip: Option<Trip>,
+    /// The slow tier was due while the trip before was under way.
+    slow_missed: bool,
     runs: Runs,
     skipped: u64,
     /// Cycles of the counters' tier so far, also those that found nobody.
@@ -120,6 +122,10 @@ pub(crate) struct Watch {
     average: Average,
     book: Book,
     shape: Option<Shape>,
+    /// Statements are to be read in another database, for the cycle of this time.
+    errand: Option<i64>,
+    /// Statements whose texts shall be brought from there.
+    wanted: Vec<i64>,
     /// Statements whose text is known.
     texts: HashSet<i64>,
     /// Extensions by database.
@@ -150,6 +156,7 @@ impl Watch {
             known: None,
             connecting: None,
             trip: None,
+            slow_missed: false,
             skipped: 0,
             cycles: 0,
             own: None,
@@ -158,6 +165,8 @@ impl Watch {
             average: Average::default(),
             book: Book::default(),
             shape: None,
+            errand: None,
+            wanted: Vec::new(),
             texts: HashSet::new(),
             extensions: BTreeMap::new(),
             resets: BTreeMap::new(),
@@ -172,7 +181,7 @@ impl Watch {
             tokio::select! {
                 _ = stop.changed() => {}
                 entered = joined(&mut self.connecting) => self.entered(entered),
-                seen = trip::next(&mut self.trip) => self.came_by(seen),
+                seen = trip::next(&mut self.trip) => self.came_by(seen).await,
                 () = tokio::time::sleep(pause) => {}
             }
         }

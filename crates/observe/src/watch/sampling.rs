@@ -19,6 +19,8 @@ const ACTIVITY: &str = "activity";
 const AVERAGE: &str = "active_sessions";
 const STATEMENTS: &str = "statements";
 const TEXTS: &str = "statement_texts";
+/// What they are read from.
+pub(super) const EXTENSION: &str = "pg_stat_statements";
 /// Statements whose text is known to be known.
 const TEXTS_REMEMBERED: usize = 100_000;
 
@@ -48,12 +50,13 @@ impl Watch {
         }
         let Some(session) = self.session.take() else { return };
         let (most, watch) = (self.settings.sessions_at_most, Stopwatch::start());
-        let sql = activity::sql(known.facts.version.major().min(NEWEST_MAJOR), most);
+        let facts = known.facts.clone();
+        let sql = activity::sql(facts.version.major().min(NEWEST_MAJOR), most);
         let answer = asking::ask(&session, &sql, self.settings.statement_timeout).await;
         let rows = answer.as_ref().map_or(0, Rows::len);
         let read = answer
             .map_err(|error| asking::failed(&error))
-            .and_then(|rows| activity::read(&rows).map_err(|error| Failed::Refused((&error).into())));
+            .and_then(|rows| activity::read(&rows, &facts.databases).map_err(|error| Failed::Refused((&error).into())));
         let told = read.map(|mut sessions| {
             self.missing.remove(ACTIVITY);
             if sessions.len() > most {
@@ -85,52 +88,36 @@ impl Watch {
         if !run.allowed(at_ms) {
             return;
         }
-        if !known.extensions.contains_key("pg_stat_statements") {
-            let text = format!("pg_stat_statements is not installed in database {}", known.facts.database);
+        if !known.extensions.contains_key(EXTENSION) {
+            if self.extensions.values().any(|all| all.contains_key(EXTENSION)) {
+                // The second session passes there.
+                self.errand = Some(at_ms);
+                return;
+            }
+            let own = &known.facts.database;
+            let text = format!("{EXTENSION} is not installed in database {own}, nor in another that surus looks into");
             run.absent(Why::absent(text));
             return;
         }
         let Some(session) = self.session.take() else { return };
         let watch = Stopwatch::start();
-        let reading = self.read_statements(&session).await;
+        let (limit, most) = (self.settings.statement_timeout, self.settings.statements_at_most);
+        let reading = read_statements(&session, self.shape.take(), limit, most).await;
         let took = watch.elapsed();
-        let rows = reading.as_ref().map_or(0, Reading::len);
+        let rows = reading.as_ref().map_or(0, |(reading, _)| reading.len());
         let mut wanted = Vec::new();
         let told = match reading {
-            Ok(reading) => {
+            Ok((reading, shape)) => {
+                self.shape = Some(shape);
                 wanted = self.enter_statements(reading, at_ms).await;
                 Ok(self.book.told())
             }
-            Err(failed) => {
-                self.shape = None;
-                Err(failed)
-            }
+            Err(failed) => Err(failed),
         };
         self.done(Done { name: STATEMENTS, at_ms, took, rows }, told, session);
         if !wanted.is_empty() {
             self.texts(&wanted, at_ms).await;
         }
-    }
-
-    async fn read_statements(&mut self, session: &Session) -> Result<Reading, Failed> {
-        let (limit, most) = (self.settings.statement_timeout, self.settings.statements_at_most);
-        let shape = match self.shape.take() {
-            Some(shape) => shape,
-            None => {
-                let rows =
-                    asking::ask(session, statements::WHERE_IT_IS, limit).await.map_err(|error| not_read(&error))?;
-                Shape::read(&rows).map_err(|error| Failed::Refused((&error).into()))?
-            }
-        };
-        let odd = |error: surus_pg::RowError| Failed::Refused((&error).into());
-        let rows = asking::ask(session, &shape.numbers_sql(most), limit).await.map_err(|error| not_read(&error))?;
-        let mut reading = Reading::read(&rows, most).map_err(odd)?;
-        if let Some(sql) = shape.info_sql() {
-            let rows = asking::ask(session, &sql, limit).await.map_err(|error| not_read(&error))?;
-            reading.add_info(&rows).map_err(odd)?;
-        }
-        self.shape = Some(shape);
-        Ok(reading)
     }
 
     /// Returns the statements whose texts are not known, the most expensive first.
@@ -184,12 +171,31 @@ impl Watch {
         let answer = asking::ask(&session, &shape.texts_sql(wanted), self.settings.statement_timeout).await;
         let rows = answer.as_ref().map_or(0, Rows::len);
         let told = answer.map_err(|error| not_read(&error)).map(|rows| {
-            let pair = |row: surus_pg::Row<'_>| Some((row.i64("queryid").ok()?, row.text("query").ok()?));
-            let texts = rows.iter().filter_map(pair).collect();
+            let texts = texts_of(&rows);
             self.writing.desk().take(Item::Texts { target: self.writing.target(), at_ms, texts });
             Vec::new()
         });
         self.done(Done { name: TEXTS, at_ms, took: watch.elapsed(), rows }, told, session);
+    }
+
+    /// What the second session has read, in a database where the extension is.
+    pub(super) async fn statements_came(&mut self, brought: Brought) {
+        let Brought { at_ms, took, reading, texts } = brought;
+        let rows = reading.as_ref().map_or(0, Reading::len);
+        if !texts.is_empty() {
+            self.writing.desk().take(Item::Texts { target: self.writing.target(), at_ms, texts });
+        }
+        let told = match reading {
+            Ok(reading) => {
+                self.wanted = self.enter_statements(reading, at_ms).await;
+                Ok(self.book.told())
+            }
+            Err(failed) => Err(failed),
+        };
+        let every = self.settings.statements;
+        let run = self.runs.own(STATEMENTS, "", Tier::Detail, every, None);
+        // That the second session ended says nothing about the first one.
+        let _closed = run.note(Ran { collector: STATEMENTS, database: None, at_ms, took, rows, told });
     }
 
     /// Takes note of a run of one of these readings, and of the session's end.
@@ -202,6 +208,66 @@ impl Watch {
             None => self.session = Some(session),
         }
     }
+}
+
+/// An errand of the second session: what it shall read besides its collectors.
+pub(super) struct Errand {
+    pub at_ms: i64,
+    /// Statements whose texts are wanted.
+    pub wanted: Vec<i64>,
+    pub at_most: usize,
+}
+
+/// What it brought.
+pub(super) struct Brought {
+    at_ms: i64,
+    took: Duration,
+    reading: Result<Reading, Failed>,
+    texts: Vec<(i64, String)>,
+}
+
+impl Errand {
+    /// Reads the counters, and the texts that were wanted when it left.
+    pub(super) async fn run(self, session: &Session, limit: Duration) -> Brought {
+        let watch = Stopwatch::start();
+        let (reading, mut texts) = (read_statements(session, None, limit, self.at_most).await, Vec::new());
+        if let (Ok((_, shape)), false) = (&reading, self.wanted.is_empty())
+            && let Ok(rows) = asking::ask(session, &shape.texts_sql(&self.wanted), limit).await
+        {
+            texts = texts_of(&rows);
+        }
+        let reading = reading.map(|(reading, _)| reading);
+        Brought { at_ms: self.at_ms, took: watch.elapsed(), reading, texts }
+    }
+}
+
+fn texts_of(rows: &Rows) -> Vec<(i64, String)> {
+    let pair = |row: surus_pg::Row<'_>| Some((row.i64("queryid").ok()?, row.text("query").ok()?));
+    rows.iter().filter_map(pair).collect()
+}
+
+/// Reads pg_stat_statements, whose shape is asked for when it is not known.
+async fn read_statements(
+    session: &Session,
+    shape: Option<Shape>,
+    limit: Duration,
+    most: usize,
+) -> Result<(Reading, Shape), Failed> {
+    let odd = |error: surus_pg::RowError| Failed::Refused((&error).into());
+    let shape = match shape {
+        Some(shape) => shape,
+        None => {
+            let rows = asking::ask(session, statements::WHERE_IT_IS, limit).await.map_err(|error| not_read(&error))?;
+            Shape::read(&rows).map_err(odd)?
+        }
+    };
+    let rows = asking::ask(session, &shape.numbers_sql(most), limit).await.map_err(|error| not_read(&error))?;
+    let mut reading = Reading::read(&rows, most).map_err(odd)?;
+    if let Some(sql) = shape.info_sql() {
+        let rows = asking::ask(session, &sql, limit).await.map_err(|error| not_read(&error))?;
+        reading.add_info(&rows).map_err(odd)?;
+    }
+    Ok((reading, shape))
 }
 
 /// A reading that has ended.

@@ -1,6 +1,9 @@
 //! The second session: through the other databases for details, and through all of them for what is read seldom.
 
-use super::{Watch, entering};
+use super::{
+    Watch, entering,
+    sampling::{Brought, EXTENSION, Errand},
+};
 use crate::{
     asking::{self, Failed, Place, Ran},
     collector::{Collector, Scope, Tier},
@@ -8,6 +11,7 @@ use crate::{
     why::Why,
 };
 use std::{sync::Arc, time::Duration};
+use surus_core::clock;
 use surus_pg::{Facts, Target};
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -23,6 +27,7 @@ pub(super) struct Trip {
 struct Stop {
     database: Arc<str>,
     tasks: Vec<Task>,
+    errand: Option<Errand>,
 }
 
 struct Task {
@@ -36,6 +41,7 @@ pub(super) struct Seen {
     pub rans: Vec<Ran>,
     /// None when the database was not entered.
     pub extensions: Option<Extensions>,
+    pub brought: Option<Brought>,
     /// The scheduled time of the detail cycle, when it was one.
     pub detail_ms: Option<i64>,
 }
@@ -87,12 +93,14 @@ impl Watch {
     pub(super) fn set_out(&mut self, detail_ms: Option<i64>, slow_ms: Option<i64>) {
         let Some(known) = &self.known else { return };
         let facts = known.facts.clone();
-        let stops = self.stops(&facts, detail_ms, slow_ms);
-        if stops.is_empty() {
-            return;
-        }
         if self.trip.is_some() {
             self.skipped += 1;
+            // The next turn of the slow tier would be long in coming.
+            self.slow_missed |= slow_ms.is_some();
+            return;
+        }
+        let stops = self.stops(&facts, detail_ms, slow_ms);
+        if stops.is_empty() {
             return;
         }
         let traveller = Traveller {
@@ -131,18 +139,29 @@ impl Watch {
                     tasks.push(Task { collector, at_ms });
                 }
             }
-            if !tasks.is_empty() {
-                stops.push(Stop { database, tasks });
+            let errand = self.errand_in(&database);
+            if !tasks.is_empty() || errand.is_some() {
+                stops.push(Stop { database, tasks, errand });
             }
         }
         stops
     }
 
+    /// What else is to be done in a database: statements are read where the extension is, if that is not here.
+    fn errand_in(&mut self, database: &Arc<str>) -> Option<Errand> {
+        self.extensions.get(database).filter(|all| all.contains_key(EXTENSION))?;
+        let at_ms = self.errand.take()?;
+        Some(Errand { at_ms, wanted: std::mem::take(&mut self.wanted), at_most: self.settings.statements_at_most })
+    }
+
     /// A database has answered, or the trip has ended.
-    pub(super) fn came_by(&mut self, seen: Option<Seen>) {
+    pub(super) async fn came_by(&mut self, seen: Option<Seen>) {
         let Some(seen) = seen else {
             self.trip = None;
             self.write_slow_once();
+            if std::mem::take(&mut self.slow_missed) {
+                self.grids.slow.hasten(clock::now_ms());
+            }
             self.show();
             return;
         };
@@ -156,6 +175,9 @@ impl Watch {
         if let Some(extensions) = seen.extensions {
             self.extensions_of(&seen.database, extensions);
         }
+        if let Some(brought) = seen.brought {
+            self.statements_came(brought).await;
+        }
         if let Some(at_ms) = seen.detail_ms {
             self.write_detail_of(&seen.database, at_ms);
         }
@@ -166,7 +188,7 @@ impl Watch {
 impl Traveller {
     /// Opens a session, runs everything, closes it.
     async fn visit(&self, stop: Stop, detail_ms: Option<i64>, broken_off: impl Fn() -> bool) -> Seen {
-        let Stop { database, tasks } = stop;
+        let Stop { database, tasks, errand } = stop;
         let target = self.target.with_database(&database);
         let opening = entering::open(&target, self.statement_timeout);
         let opened = tokio::time::timeout(self.connect_timeout, opening).await.unwrap_or_else(|_| {
@@ -192,9 +214,13 @@ impl Traveller {
         for task in tasks.iter().take_while(|_| !broken_off()) {
             rans.push(one(&place, task, &database, &extensions).await);
         }
+        let brought = match errand {
+            Some(errand) if !broken_off() => Some(errand.run(&session, self.statement_timeout).await),
+            _ => None,
+        };
         // Two sessions are the limit, and the next database takes one.
         session.close().await;
-        Seen { database, rans, extensions: Some(extensions), detail_ms }
+        Seen { database, rans, extensions: Some(extensions), brought, detail_ms }
     }
 }
 
@@ -214,5 +240,5 @@ fn not_run(task: &Task, database: Option<Arc<str>>, failed: Failed) -> Ran {
 fn not_seen(database: Arc<str>, tasks: &[Task], detail_ms: Option<i64>, why: &Why) -> Seen {
     let of = |task: &Task| (task.collector.scope == Scope::Database).then(|| database.clone());
     let rans = tasks.iter().map(|task| not_run(task, of(task), Failed::Refused(why.clone()))).collect();
-    Seen { database, rans, extensions: None, detail_ms }
+    Seen { database, rans, extensions: None, brought: None, detail_ms }
 }

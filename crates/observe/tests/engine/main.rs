@@ -2,6 +2,7 @@
 
 mod activity;
 mod events;
+mod full_disk;
 mod host;
 mod limits;
 mod scene;

@@ -1,6 +1,6 @@
 //! What the tests have in common: small collectors, short intervals, waiting.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use surus_core::{
     clock::Deadline,
     series::{Family, Hints, Matcher, MetricKind, Source, Told, Window},
@@ -97,15 +97,21 @@ pub fn watched(server: &Server) -> Watched {
 pub struct Site {
     pub observatory: Observatory,
     pub store: Arc<SampleStore>,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 /// Begins to watch.
 pub fn watch(targets: Vec<Watched>, settings: Settings) -> Site {
     let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(SampleStore::open(&dir.path().join("samples.db"), samples::Settings::default()).unwrap());
+    let site = watch_in(dir.path(), targets, settings);
+    Site { _dir: Some(dir), ..site }
+}
+
+/// As [`watch`], with the store in this directory.
+pub fn watch_in(dir: &Path, targets: Vec<Watched>, settings: Settings) -> Site {
+    let store = Arc::new(SampleStore::open(&dir.join("samples.db"), samples::Settings::default()).unwrap());
     let observatory = Observatory::start(targets, settings, store.clone()).unwrap();
-    Site { observatory, store, _dir: dir }
+    Site { observatory, store, _dir: None }
 }
 
 /// A window that holds everything.

@@ -96,3 +96,20 @@ async fn without_the_extension_or_its_library_there_is_a_reason() {
     .await;
     site.observatory.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_are_read_in_the_database_that_has_the_extension() {
+    let server = Server::builder().setting("shared_preload_libraries", "pg_stat_statements").start();
+    server.create_database("tools");
+    server.sql_in("tools", "CREATE EXTENSION pg_stat_statements");
+    server.sql("CREATE TABLE t (marked int)");
+    let site = watch(vec![watched(&server)], settings());
+    site.until("the first reading is done", |now| {
+        collector(now, "statements", None).is_some_and(|one| one.state == State::Fine)
+    })
+    .await;
+    server.sql("SELECT marked FROM t");
+    site.found("the call", |store| (calls(store, "SELECT marked") == 1).then_some(())).await;
+    assert!(with_text(&site.store, "SELECT marked").iter().all(|delta| delta.database == "postgres"));
+    site.observatory.stop().await;
+}
