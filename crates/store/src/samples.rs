@@ -134,8 +134,8 @@ pub struct Maintained {
     pub file_bytes: u64,
 }
 
-/// The sample store. May be shared between threads: one writes at a time, readers do not wait. All calls block; they are
-/// not for an async task.
+/// The sample store. May be shared between threads: one writes at a time, readers do not wait. All calls block; they
+/// are not for an async task.
 #[derive(Debug)]
 pub struct SampleStore {
     path: PathBuf,
@@ -276,8 +276,8 @@ impl SampleStore {
     }
 }
 
-/// Takes the lock that keeps other writers away. In a file of its own: closing any handle of SQLite's file would give up
-/// SQLite's locks on it (<https://sqlite.org/howtocorrupt.html>, section 2.2).
+/// Takes the lock that keeps other writers away. In a file of its own: closing any handle of SQLite's file would give
+/// up SQLite's locks on it (<https://sqlite.org/howtocorrupt.html>, section 2.2).
 fn lock(path: &Path) -> Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut beside = path.as_os_str().to_owned();

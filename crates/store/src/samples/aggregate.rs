@@ -1,5 +1,5 @@
-//! Aggregates: what a series did in 5 minutes and in 1 hour, for times whose samples are gone and for questions that can
-//! be answered as well from them. A day's are made when the day is over.
+//! Aggregates: what a series did in 5 minutes and in 1 hour, for times whose samples are gone and for questions that
+//! can be answered as well from them. A day's are made when the day is over.
 
 use rusqlite::Connection;
 use surus_core::series::Window;

@@ -185,15 +185,17 @@ struct Change {
 }
 
 impl SampleStore {
-    /// Appends a cycle: all its series under one timestamp. When this returns, it survives a killed process; a power cut
-    /// may take what came after the last checkpoint, which is at most a minute where [`SampleStore::maintain`] runs.
+    /// Appends a cycle: all its series under one timestamp. When this returns, it survives a killed process; a power
+    /// cut may take what came after the last checkpoint, which is at most a minute where [`SampleStore::maintain`]
+    /// runs.
     ///
-    /// A series that the group's cycle before had and this one has not gets a stale marker. A cycle may be late by up to
-    /// ten minutes. One with a time that is there already is merged into it: series that are there keep their values.
+    /// A series that the group's cycle before had and this one has not gets a stale marker. A cycle may be late by up
+    /// to ten minutes. One with a time that is there already is merged into it: series that are there keep their
+    /// values.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when it is too late or beyond a limit, [`StoreError::Write`] when there is no room; nothing
-    /// of it is stored then, and later ones can be.
+    /// [`StoreError::Refused`] when it is too late or beyond a limit, [`StoreError::Write`] when there is no room;
+    /// nothing of it is stored then, and later ones can be.
     pub fn append(&self, batch: &Batch<'_>) -> Result<Appended> {
         check(batch)?;
         let mut writer = self.writer();
@@ -305,8 +307,8 @@ impl SampleStore {
         Ok(())
     }
 
-    /// A cycle that is not the newest: merges it with one of the same time, and puts the stale markers before and after it
-    /// right.
+    /// A cycle that is not the newest: merges it with one of the same time, and puts the stale markers before and
+    /// after it right.
     fn late_cycle(
         &self,
         writer: &Writer,

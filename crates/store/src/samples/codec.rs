@@ -232,8 +232,8 @@ fn read_runs(mut cursor: Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Result
     Ok(())
 }
 
-/// pco's wrapped format (<https://github.com/pcodec/pcodec/blob/main/docs/format.md>): header, meta data, one page. None
-/// where pco refuses, which it does for no numbers that are few enough.
+/// pco's wrapped format (<https://github.com/pcodec/pcodec/blob/main/docs/format.md>): header, meta data, one page.
+/// None where pco refuses, which it does for no numbers that are few enough.
 fn pack<T: Number>(code: u8, numbers: &[T]) -> Option<Vec<u8>> {
     let file = FileCompressor::default();
     let mut chunk = file.chunk_compressor(numbers, &ChunkConfig::default()).ok()?;

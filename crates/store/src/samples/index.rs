@@ -95,8 +95,8 @@ impl Index {
         Ok(index)
     }
 
-    /// Gives a label set ids, without keeping it yet: the append may fail. `pending` has the ids of labels that the same
-    /// append has made already.
+    /// Gives a label set ids, without keeping it yet: the append may fail. `pending` has the ids of labels that the
+    /// same append has made already.
     pub(super) fn plan(&self, labels: &Labels, pending: &mut Pending) -> NewSeries {
         let mut label_ids = Vec::with_capacity(labels.len());
         let mut shared = Vec::with_capacity(labels.len());

@@ -2,13 +2,14 @@
 //!
 //! Samples win: aggregates are read only
 //! - for times whose samples retention has taken: 5-minute ones, and before these 1-hour ones; or
-//! - for `max_over_time` and `min_over_time` with a range, a step and a beginning that are multiples of the stretch: then
+//! - for `max_over_time` and `min_over_time` with a range, a step and a beginning that are multiples of the stretch:
+//!   then
 //!   every range consists of whole stretches, and the answer is the same one.
 //!
-//! One value stands for a stretch, at its end: the greatest for `max_over_time`, the least for `min_over_time`, the mean
-//! for `avg_over_time`, the sum for `sum_over_time`, else the last one (which makes `rate` and `increase` right but for
-//! what a counter gained between its last value of a stretch and a reset in the next one). For an instant selector
-//! the value of an hour stands at each of its 5-minute marks, or its look-back would not find it.
+//! One value stands for a stretch, at its end: the greatest for `max_over_time`, the least for `min_over_time`, the
+//! mean for `avg_over_time`, the sum for `sum_over_time`, else the last one (which makes `rate` and `increase` right
+//! but for what a counter gained between its last value of a stretch and a reset in the next one). For an instant
+//! selector the value of an hour stands at each of its 5-minute marks, or its look-back would not find it.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use surus_core::series::{Hints, Window, stale};
@@ -53,8 +54,8 @@ fn exact(window: Window, hints: Hints<'_>) -> Option<i64> {
 }
 
 impl SampleStore {
-    /// Adds aggregates for the beginning of the window, where they are to be read; returns the rest of the window, whose
-    /// samples are to be read.
+    /// Adds aggregates for the beginning of the window, where they are to be read; returns the rest of the window,
+    /// whose samples are to be read.
     pub(super) fn read_aggregates(
         &self,
         connection: &Connection,

@@ -6,8 +6,8 @@ use super::{Maintained, SampleStore};
 use crate::Result;
 
 impl SampleStore {
-    /// Folds what is old enough, makes aggregates, forgets what is too old or too much, and brings everything to the disk:
-    /// in bounded transactions, so that an append never waits long. To be called about once a minute.
+    /// Folds what is old enough, makes aggregates, forgets what is too old or too much, and brings everything to the
+    /// disk: in bounded transactions, so that an append never waits long. To be called about once a minute.
     ///
     /// # Errors
     /// When the file could not be read or written; what was done before stays done.

@@ -51,8 +51,8 @@ impl SampleStore {
         Ok(())
     }
 
-    /// Makes room when the file is larger than it may be: samples, sessions and statements first, oldest first; then the
-    /// aggregates of 5 minutes, then those of 1 hour.
+    /// Makes room when the file is larger than it may be: samples, sessions and statements first, oldest first; then
+    /// the aggregates of 5 minutes, then those of 1 hour.
     pub(super) fn expire_by_size(&self, done: &mut Maintained) -> Result<()> {
         let Some(most) = self.settings.max_bytes else { return Ok(()) };
         for _ in 0..STEPS {

@@ -119,7 +119,8 @@ fn a_full_disk_is_said_and_damages_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("samples.db");
     drop(SampleStore::open(&path, settings()).unwrap());
-    // No file may become larger than 600 KiB; the signal that would end the process is ignored, as a full disk sends none.
+    // No file may become larger than 600 KiB; the signal that would end the process is ignored, as a full disk sends
+    // none.
     let mut shell = Command::new("sh");
     let exe = env::current_exe().unwrap();
     shell.args(["-c", "trap '' XFSZ; ulimit -f 1200; exec \"$0\" \"$@\""]).arg(exe);
@@ -133,8 +134,8 @@ fn a_full_disk_is_said_and_damages_nothing() {
         lines_of_full.iter().filter_map(|line| line.strip_prefix(ACKNOWLEDGED)?.parse().ok()).collect();
     let store = SampleStore::open(&path, settings()).unwrap();
     let found: Vec<i64> = all(&store, ALWAYS)["m7"].iter().map(|(at, _)| at / 10_000).collect();
-    // Cycles that were refused are not there, and those that were acknowledged are; an appended cycle whose sessions had
-    // no room is there without having been acknowledged.
+    // Cycles that were refused are not there, and those that were acknowledged are; an appended cycle whose sessions
+    // had no room is there without having been acknowledged.
     assert!(said.iter().all(|number| found.contains(number)), "{} of {}", said.len(), found.len());
     cycle(&store, 3000).unwrap();
     store.maintain(START + 864_000_000).unwrap();

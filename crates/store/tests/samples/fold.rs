@@ -38,7 +38,8 @@ fn cut(model: &Model, window: Window) -> Model {
 /// Cycles: the distance to the one before in seconds, and what each of five series has: nothing, or any bits.
 fn cycles() -> impl Strategy<Value = Vec<(i64, Vec<Option<u64>>)>> {
     let odd = prop_oneof![any::<u64>(), Just(f64::NAN.to_bits()), Just((-0.0f64).to_bits())];
-    let value = prop_oneof![6 => (0u32..50).prop_map(|n| Some(f64::from(n).to_bits())), 1 => Just(None), 2 => odd.prop_map(Some)];
+    let whole = (0u32..50).prop_map(|number| Some(f64::from(number).to_bits()));
+    let value = prop_oneof![6 => whole, 1 => Just(None), 2 => odd.prop_map(Some)];
     let gap = prop_oneof![20 => Just(10i64), 2 => 11i64..60, 1 => 600i64..9000];
     prop::collection::vec((gap, prop::collection::vec(value, 5)), 1..300)
 }

@@ -48,8 +48,8 @@ struct Mix {
 }
 
 impl Mix {
-    /// 40 % constant, 25 % slow counters, 20 % fast ones, 10 % small whole gauges, 5 % floats that do not compress; or a
-    /// recording.
+    /// 40 % constant, 25 % slow counters, 20 % fast ones, 10 % small whole gauges, 5 % floats that do not compress; or
+    /// a recording.
     fn new() -> Self {
         match variable("MIX").as_str() {
             "synthetic" => {
