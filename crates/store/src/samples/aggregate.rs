@@ -1,15 +1,15 @@
 //! Aggregates: what a series did in 5 minutes and in 1 hour, for times whose samples are gone and for questions that
 //! can be answered as well from them. A day's are made when the day is over.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use surus_core::series::Window;
 
 use super::append::LATE_MS;
-use super::block::{Block, chunk_from_bytes, chunk_id};
+use super::block::{Block, HIDDEN, chunk_from_bytes, chunk_id};
 use super::bytes::{Cursor, put, seal, unseal};
 use super::codec::{Presence, State, put_values, take_values};
 use super::{Damage, Maintained, SampleStore, SeriesId, StreamId};
-use crate::Result;
+use crate::{Result, StoreError};
 
 /// 5 minutes.
 pub(super) const FINE_MS: i64 = 300_000;
@@ -165,6 +165,7 @@ impl SampleStore {
             let streams = writer.targets.values().flat_map(|target| target.streams.values());
             streams.map(|stream| (stream.id, stream.every_ms)).collect()
         };
+        let mut lost = None;
         for (stream, every_ms) in streams {
             let levels = levels(every_ms);
             if levels.is_empty() {
@@ -178,11 +179,14 @@ impl SampleStore {
                     break;
                 }
                 for bucket_ms in levels {
-                    self.aggregate_day(stream, day, *bucket_ms, done)?;
+                    match self.aggregate_day(stream, day, *bucket_ms, done) {
+                        Err(error @ StoreError::Damaged { .. }) => lost = Some(error),
+                        other => other?,
+                    }
                 }
             }
         }
-        Ok(())
+        lost.map_or(Ok(()), Err)
     }
 
     /// The days that have samples in blocks and no aggregates, by their number since 1970.
@@ -207,10 +211,11 @@ impl SampleStore {
             ids.sort_unstable();
             ids.dedup();
             let block = self.begin_block(stream, &ends, &ids)?;
+            let mut lost = None;
             for some in ids.chunks(SERIES_AT_ONCE) {
                 let mut chunks = Vec::with_capacity(some.len());
                 for id in some {
-                    let buckets = self.buckets_of(connection, &blocks, *id, &ends, bucket_ms)?;
+                    let buckets = self.buckets_of(connection, &blocks, *id, &ends, bucket_ms, &mut lost)?;
                     let id = chunk_id(block, *id);
                     chunks.push((id, to_bytes(&buckets, id)));
                 }
@@ -218,12 +223,21 @@ impl SampleStore {
             }
             let mut writer = self.writer();
             self.writing(&mut writer, None, |transaction, _| {
+                // One that was made before something else of the day failed is replaced.
                 transaction
-                    .execute("UPDATE block SET bucket_ms = ?2 WHERE id = ?1", [block, bucket_ms])
+                    .execute(
+                        "UPDATE block SET bucket_ms = ?1 WHERE stream = ?2 AND bucket_ms = ?3 AND end_ms > ?4 \
+                         AND end_ms <= ?5",
+                        params![HIDDEN, stream, bucket_ms, day.after_ms, day.until_ms],
+                    )
+                    .and_then(|_| {
+                        transaction.execute("UPDATE block SET bucket_ms = ?2 WHERE id = ?1", [block, bucket_ms])
+                    })
                     .map_err(|error| self.sqlite(error))
             })?;
+            drop(writer);
             done.aggregates += ids.len();
-            Ok(())
+            lost.map_or(Ok(()), Err)
         })
     }
 
@@ -234,12 +248,22 @@ impl SampleStore {
         series: SeriesId,
         ends: &[i64],
         bucket_ms: i64,
+        lost: &mut Option<StoreError>,
     ) -> Result<Buckets> {
         let mut buckets: Buckets = vec![None; ends.len()];
         for block in blocks {
             let mut values = Vec::new();
             let read = |data: &[u8], id| chunk_from_bytes(data, id, block.times.len(), &mut values);
-            let Some(presence) = self.chunk(connection, block, series, read)? else { continue };
+            let presence = match self.chunk(connection, block, series, read) {
+                Ok(Some(presence)) => presence,
+                Ok(None) => continue,
+                // The rest of the day must not wait for what does not come back.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    *lost = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let (mut times, mut values) = (block.times.iter(), values.into_iter());
             for (state, length) in presence.0 {
                 for at_ms in times.by_ref().take(length as usize) {

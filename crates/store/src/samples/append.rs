@@ -263,25 +263,25 @@ impl SampleStore {
 
     fn resolve_each(&self, stream: Option<&Stream>, batch: &Batch<'_>, change: &mut Change) -> Vec<(SeriesId, f64)> {
         let index = self.index();
-        let mut made: HashMap<&Labels, SeriesId> = HashMap::new();
+        let mut made: HashMap<Labels, SeriesId> = HashMap::new();
         let mut points = Vec::with_capacity(batch.points.len());
         let mut resolved = Vec::with_capacity(batch.points.len());
         for (labels, value) in batch.points {
-            let known = stream.and_then(|stream| stream.known.get(labels)).or_else(|| made.get(labels));
-            let id = match known {
-                Some(id) => *id,
+            let known =
+                stream.and_then(|stream| stream.known.get_key_value(labels)).or_else(|| made.get_key_value(labels));
+            let (shared, id) = match known {
+                Some((shared, id)) => (shared.clone(), *id),
                 None if !self.fits(labels) => continue,
                 None => {
                     let new = index.plan(labels, &mut change.pending);
-                    let id = new.id;
-                    made.insert(labels, id);
+                    let both = (new.labels.clone(), new.id);
+                    made.insert(new.labels.clone(), new.id);
                     change.made.push(new);
-                    id
+                    both
                 }
             };
             points.push((id, *value));
-            // The caller's own copy: where he keeps it, the next comparison sees the same memory.
-            resolved.push((labels.clone(), id));
+            resolved.push((shared, id));
         }
         if resolved.len() == batch.points.len() {
             change.resolved = Some(resolved);

@@ -9,8 +9,8 @@ use super::append::LATE_MS;
 use super::block::{chunk_id, chunk_to_bytes};
 use super::codec::{Presence, State};
 use super::row::Values;
-use super::{Maintained, SampleStore, SeriesId, StreamId};
-use crate::Result;
+use super::{Damage, Maintained, SampleStore, SeriesId, StreamId};
+use crate::{Result, StoreError};
 
 /// Values that are unpacked at the same time: bounds the memory.
 const VALUES_AT_ONCE: usize = 2 << 20;
@@ -53,18 +53,20 @@ pub(super) fn slot_of(at_ms: i64, slot_ms: i64) -> Window {
 }
 
 impl SampleStore {
-    /// Folds every stretch that is over and can get no late cycle any more.
+    /// Folds every stretch that is over and can get no late cycle any more. A row that cannot be read is left out, and said
+    /// at the end: waiting would not bring it back, and the others wait for it.
     pub(super) fn fold(&self, now_ms: i64, done: &mut Maintained) -> Result<()> {
         let streams: Vec<(StreamId, i64)> = {
             let writer = self.writer();
             let streams = writer.targets.values().flat_map(|target| target.streams.values());
             streams.map(|stream| (stream.id, slot_ms(stream.every_ms))).collect()
         };
+        let mut lost = None;
         for (stream, slot_ms) in streams {
             for _ in 0..SLOTS_AT_ONCE {
                 let Some(oldest) = self.reading(|connection| self.oldest_fresh(connection, stream))? else { break };
                 let slot = slot_of(oldest, slot_ms);
-                if slot.until_ms.saturating_add(LATE_MS) > now_ms || !self.fold_slot(stream, slot, done)? {
+                if slot.until_ms.saturating_add(LATE_MS) > now_ms || !self.fold_slot(stream, slot, done, &mut lost)? {
                     break;
                 }
             }
@@ -72,7 +74,7 @@ impl SampleStore {
         if done.folded_rows > 0 {
             self.forget_layouts()?;
         }
-        Ok(())
+        lost.map_or(Ok(()), Err)
     }
 
     pub(super) fn oldest_fresh(&self, connection: &Connection, stream: StreamId) -> Result<Option<i64>> {
@@ -83,15 +85,21 @@ impl SampleStore {
     }
 
     /// Folds one stretch; false when somebody has written to it meanwhile, and it must be tried again.
-    fn fold_slot(&self, stream: StreamId, slot: Window, done: &mut Maintained) -> Result<bool> {
+    fn fold_slot(
+        &self,
+        stream: StreamId,
+        slot: Window,
+        done: &mut Maintained,
+        lost: &mut Option<StoreError>,
+    ) -> Result<bool> {
         self.reading(|connection| {
             let rows = self.rows_of(connection, stream, slot)?;
             let times: Vec<i64> = rows.iter().map(|(_, at_ms, _)| *at_ms).collect();
-            let ids = self.series_of(connection, rows.iter().map(|(_, _, layout)| *layout))?;
+            let ids = self.series_of(connection, rows.iter().map(|(_, _, layout)| *layout), lost);
             let block = self.begin_block(stream, &times, &ids)?;
             let stripe = (VALUES_AT_ONCE / times.len().max(1)).max(16);
             for some in ids.chunks(stripe) {
-                let columns = self.gather(connection, stream, slot, some)?;
+                let columns = self.gather(connection, stream, slot, some, lost)?;
                 let chunk = |(id, column): (&SeriesId, Column)| {
                     let id = chunk_id(block, *id);
                     (id, chunk_to_bytes(id, &column.presence, &column.values))
@@ -120,17 +128,32 @@ impl SampleStore {
         rows.and_then(Iterator::collect).map_err(|error| self.sqlite(error))
     }
 
-    fn series_of(&self, connection: &Connection, layouts: impl Iterator<Item = i64>) -> Result<Vec<SeriesId>> {
+    fn series_of(
+        &self,
+        connection: &Connection,
+        layouts: impl Iterator<Item = i64>,
+        lost: &mut Option<StoreError>,
+    ) -> Vec<SeriesId> {
         let layouts: BTreeSet<i64> = layouts.collect();
         let mut ids = BTreeSet::new();
         for layout in layouts {
-            ids.extend(self.layout(connection, layout)?);
+            match self.layout(connection, layout) {
+                Ok(some) => ids.extend(some),
+                Err(error) => *lost = Some(error),
+            }
         }
-        Ok(ids.into_iter().collect())
+        ids.into_iter().collect()
     }
 
     /// The samples of some series in a stretch.
-    fn gather(&self, connection: &Connection, stream: StreamId, slot: Window, ids: &[SeriesId]) -> Result<Vec<Column>> {
+    fn gather(
+        &self,
+        connection: &Connection,
+        stream: StreamId,
+        slot: Window,
+        ids: &[SeriesId],
+        lost: &mut Option<StoreError>,
+    ) -> Result<Vec<Column>> {
         let sqlite = |error| self.sqlite(error);
         let mut columns = vec![Column::default(); ids.len()];
         let mut layouts = HashMap::new();
@@ -142,14 +165,20 @@ impl SampleStore {
         let mut rows = statement.query(params![stream, slot.after_ms, slot.until_ms]).map_err(sqlite)?;
         while let Some(row) = rows.next().map_err(sqlite)? {
             let (at_ms, layout, data): (i64, i64, Vec<u8>) = row.try_into().map_err(sqlite)?;
-            if let std::collections::hash_map::Entry::Vacant(place) = layouts.entry(layout) {
-                place.insert(self.places(connection, layout, ids)?);
-            }
-            let Some((count, places)) = layouts.get(&layout) else { continue };
-            let values = Values::from_bytes(&data, *count, &[i64::from(stream), at_ms, layout])
-                .map_err(|damage| damage.of(&self.path, &format!("the cycle {at_ms} of stream {stream}")))?;
-            for (column, at) in columns.iter_mut().zip(places) {
-                column.push(at.map(|at| values.get(at)));
+            let places = layouts.entry(layout).or_insert_with(|| self.places(connection, layout, ids).ok());
+            let read = places.as_ref().ok_or(Damage("its layout cannot be read")).and_then(|(count, places)| {
+                Ok((Values::from_bytes(&data, *count, &[i64::from(stream), at_ms, layout])?, places))
+            });
+            match read {
+                Ok((values, places)) => {
+                    for (column, at) in columns.iter_mut().zip(places) {
+                        column.push(at.map(|at| values.get(at)));
+                    }
+                }
+                Err(damage) => {
+                    columns.iter_mut().for_each(|column| column.push(None));
+                    *lost = Some(damage.of(&self.path, &format!("the cycle {at_ms} of stream {stream}")));
+                }
             }
         }
         Ok(columns)

@@ -1,8 +1,11 @@
 //! Retention: by time, and by size.
 
-use rusqlite::params;
+use std::collections::HashMap;
+
+use rusqlite::{Connection, params};
 
 use super::aggregate::{COARSE_MS, FINE_MS, levels};
+use super::index::{Index, Known};
 use super::{Maintained, SampleStore, SeriesId, StreamId};
 use crate::Result;
 
@@ -124,52 +127,47 @@ impl SampleStore {
 
     /// Forgets series that have nothing left, and labels that only they had.
     pub(super) fn forget_series(&self, done: &mut Maintained) -> Result<()> {
-        let streams: Vec<StreamId> = {
-            let writer = self.writer();
-            writer.targets.values().flat_map(|target| target.streams.values().map(|stream| stream.id)).collect()
-        };
-        for stream in streams {
-            let oldest = self.reading(|connection| {
-                connection
-                    .query_row(
-                        "SELECT min(at) FROM (SELECT min(start_ms) AS at FROM block WHERE stream = ?1 UNION ALL \
-                         SELECT min(at_ms) FROM fresh WHERE stream = ?1)",
-                        [stream],
-                        |row| row.get::<_, Option<i64>>(0),
-                    )
-                    .map_err(|error| self.sqlite(error))
-            })?;
-            // A stretch begins before its end, which is all that its block tells.
-            let oldest = oldest.map_or(i64::MAX, |oldest| oldest.saturating_sub(COARSE_MS));
-            loop {
-                let gone = self.forget_some(stream, oldest)?;
-                done.forgotten_series += gone;
-                if gone < SERIES_AT_ONCE {
-                    break;
-                }
+        let oldest = self.reading(|connection| self.oldest_by_stream(connection))?;
+        if over(&self.index(), &oldest).next().is_none() {
+            return Ok(());
+        }
+        loop {
+            let gone = self.forget_some()?;
+            done.forgotten_series += gone;
+            if gone < SERIES_AT_ONCE {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
-    fn forget_some(&self, stream: StreamId, oldest: i64) -> Result<usize> {
+    /// The moment before which a stream has nothing; streams that have nothing at all are left out.
+    fn oldest_by_stream(&self, connection: &Connection) -> Result<HashMap<StreamId, i64>> {
+        let sql = "SELECT stream, min(at) FROM (SELECT stream, min(start_ms) AS at FROM block GROUP BY stream \
+             UNION ALL SELECT stream, min(at_ms) FROM fresh GROUP BY stream) GROUP BY stream";
+        let mut statement = connection.prepare_cached(sql).map_err(|error| self.sqlite(error))?;
+        // A stretch begins before its end, which is all that its block tells.
+        let before = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?.saturating_sub(COARSE_MS)));
+        let rows = statement.query_map([], before);
+        rows.and_then(Iterator::collect).map_err(|error| self.sqlite(error))
+    }
+
+    fn forget_some(&self) -> Result<usize> {
         let mut writer = self.writer();
-        let gone: Vec<SeriesId> = {
+        // Asked again: nobody appends while the writer is held.
+        let oldest = self.oldest_by_stream(&writer.connection)?;
+        let (gone, unused) = {
             let index = self.index();
-            let newest = index.newest(stream).unwrap_or(i64::MIN);
-            let over =
-                index.iter().filter(|(_, known)| known.stream == stream && known.last_ms.unwrap_or(newest) < oldest);
-            over.map(|(id, _)| id).take(SERIES_AT_ONCE).collect()
+            let gone: Vec<(SeriesId, StreamId)> = over(&index, &oldest).take(SERIES_AT_ONCE).collect();
+            let unused = index.unused_labels(&gone.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+            (gone, unused)
         };
         if gone.is_empty() {
             return Ok(0);
         }
-        // A cycle that came since is in `newest` already: appends wait for the writer that is held here.
-        let unused = self.index().unused_labels(&gone);
+        let ids: Vec<SeriesId> = gone.iter().map(|(id, _)| *id).collect();
         self.writing(&mut writer, None, |transaction, _| {
-            for (sql, ids) in
-                [("DELETE FROM series WHERE id = ?1", &gone), ("DELETE FROM label WHERE id = ?1", &unused)]
-            {
+            let both = [("DELETE FROM series WHERE id = ?1", &ids), ("DELETE FROM label WHERE id = ?1", &unused)];
+            for (sql, ids) in both {
                 let mut statement = transaction.prepare_cached(sql).map_err(|error| self.sqlite(error))?;
                 for id in ids {
                     statement.execute([id]).map_err(|error| self.sqlite(error))?;
@@ -178,13 +176,13 @@ impl SampleStore {
             Ok(())
         })?;
         let mut index = self.index_mut();
-        for id in &gone {
-            if let (Some(known), Some(stream)) = (index.get(*id), writer.stream_with(stream)) {
+        for (id, stream) in &gone {
+            if let (Some(known), Some(stream)) = (index.get(*id), writer.stream_with(*stream)) {
                 stream.forget(*id, &known.labels);
             }
         }
-        index.remove(&gone);
-        Ok(gone.len())
+        index.remove(&ids);
+        Ok(ids.len())
     }
 
     /// Bytes that are in use, with what the write-ahead log holds left out.
@@ -234,4 +232,13 @@ impl SampleStore {
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
             .map_err(|error| self.sqlite(error))
     }
+}
+
+/// The series that ended before everything that their stream has.
+fn over<'a>(index: &'a Index, oldest: &'a HashMap<StreamId, i64>) -> impl Iterator<Item = (SeriesId, StreamId)> + 'a {
+    let over = |known: &Known| {
+        let last = known.last_ms.or_else(|| index.newest(known.stream)).unwrap_or(i64::MIN);
+        last < oldest.get(&known.stream).copied().unwrap_or(i64::MAX)
+    };
+    index.iter().filter(move |(_, known)| over(known)).map(|(id, known)| (id, known.stream))
 }

@@ -92,7 +92,7 @@ impl SampleStore {
         })
     }
 
-    /// Those of these query ids whose text is not known yet; the others are noted as seen.
+    /// Those of these query ids whose text is not known yet, or was forgotten because it is older than what is kept.
     ///
     /// # Errors
     /// When they could not be read.

@@ -186,6 +186,42 @@ fn a_changed_byte_is_an_error_and_never_another_number() {
     assert!(noticed > 0 && noticed + silent > 50, "{noticed} noticed, {silent} not");
 }
 
+/// Changes bytes behind the store's back.
+fn spoil(path: &Path, sql: &str) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    assert_eq!(connection.execute(sql, []).unwrap(), 1, "{sql}");
+}
+
+#[test]
+fn what_cannot_be_read_is_said_once_and_does_not_hold_up_the_rest() {
+    let (_directory, path, store) = store();
+    for number in 1..=8700 {
+        append(&store, START + number * 10_000, &[("a", (number * number % 1013) as f64 / 3.0), ("b", number as f64)])
+            .unwrap();
+    }
+    drop(store);
+    spoil(&path, "UPDATE fresh SET data = zeroblob(length(data)) WHERE at_ms = 1767225600000 + 500000");
+    let store = SampleStore::open(&path, settings()).unwrap();
+    assert!(store.select(&[], ALWAYS, Hints::default()).is_err());
+    let error = store.maintain(START + 80_000_000).unwrap_err();
+    assert!(error.to_string().contains("its checksum is wrong"), "{error}");
+    store.maintain(START + 80_000_000).unwrap();
+    assert_eq!(all(&store, ALWAYS)["b"].len(), 8699);
+    drop(store);
+    spoil(&path, "UPDATE chunk SET data = zeroblob(length(data)) WHERE id = (SELECT min(id) FROM chunk)");
+    let store = SampleStore::open(&path, settings()).unwrap();
+    let ask = |metric| store.select(&[surus_core::series::Matcher::metric(metric)], ALWAYS, Hints::default());
+    assert!(ask("a").unwrap_err().to_string().contains("SURUS-S003"));
+    assert_eq!(ask("b").unwrap()[0].values.len(), 8699);
+    assert!(store.maintain(START + 90_000_000).is_err());
+    let done = store.maintain(START + 90_000_000).unwrap();
+    assert_eq!(done.aggregates, 0);
+    let hints = Hints { step_ms: 3_600_000, range_ms: 3_600_000, function: Some("max_over_time") };
+    let window = surus_core::series::Window { after_ms: START, until_ms: START + 86_400_000 };
+    let found = store.select(&[], window, hints).unwrap();
+    assert_eq!((found[0].values.len(), found[1].values.len()), (22, 24));
+}
+
 #[test]
 fn a_newer_format_and_other_files_are_left_alone() {
     let (directory, path, store) = store();

@@ -215,7 +215,7 @@ fn readers_see_every_sample_once_while_rows_are_folded() {
             });
         }
         scope.spawn(|| {
-            for cycle in 0..4000 {
+            for cycle in 0..2000 {
                 append(&store, START + cycle * 10_000, &[("a", (cycle * 10_000) as f64), ("b", 1.0)]).unwrap();
             }
             stop.store(true, Ordering::Relaxed);
@@ -227,7 +227,7 @@ fn readers_see_every_sample_once_while_rows_are_folded() {
             }
         });
     });
-    assert_eq!(all(&store, ALWAYS)["a"].len(), 4000);
+    assert_eq!(all(&store, ALWAYS)["a"].len(), 2000);
 }
 
 #[test]
