@@ -139,8 +139,8 @@ impl RemoteWrite {
         Ok(())
     }
 
-    /// Puts the points of one group's cycle into the queue of each receiver. A series that the cycle before had and this
-    /// one has not ends there, as it does in the store. Blocks: not for an async task.
+    /// Puts the points of one group's cycle into the queue of each receiver. A series that the cycle before had and
+    /// this one has not ends there, as it does in the store. Blocks: not for an async task.
     ///
     /// # Errors
     /// When the queue could not be written; the points are missing there then.

@@ -39,6 +39,7 @@ pub fn routes(site: Arc<Site>) -> Router {
         .fallback(pages::not_found)
         .route_layer(middleware::from_fn_with_state(Arc::clone(&site), tally::count))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(server::in_time))
         .layer(middleware::from_fn_with_state(Arc::clone(&site), access::guard))
         .layer(middleware::map_response(pages::harden))
         .with_state(site)

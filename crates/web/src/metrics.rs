@@ -22,12 +22,8 @@ pub async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Respo
         let (counted, sent) = (site.tally.told(), site.remote_write.told());
         let mut own: Vec<&Told> = snapshot.own.iter().chain(&counted).chain(&sent).collect();
         own.extend(snapshot.host.iter().flat_map(|answer| &answer.told));
-        let mut parts: Vec<Part<'_>> = snapshot.targets.iter().map(|target| part(target)).collect();
-        match parts.as_mut_slice() {
-            // A part of its own would count as a second server, and the series of one target bear no mark of it.
-            [only] => only.told.extend(own),
-            _ => parts.push(Part { server: "", told: own }),
-        }
+        let mut parts = of_targets(&snapshot.targets);
+        parts.push(Part { server: "", told: own });
         render(&parts, format)
     })
     .await
@@ -54,11 +50,18 @@ pub async fn probe(
         return (StatusCode::NOT_FOUND, text).into_response();
     };
     let format = accepted(&headers);
-    rendered(&site, format, move |_| render(&[part(&target)], format)).await
+    rendered(&site, format, move |_| render(&[part(&target, &target.server)], format)).await
 }
 
-fn part(target: &TargetNow) -> Part<'_> {
-    Part { server: &target.server, told: target.answers.iter().flat_map(|answer| &answer.told).collect() }
+/// The parts of all targets, told apart by `host:port`; by name where that is not known yet, or not one target's alone.
+fn of_targets(targets: &[Arc<TargetNow>]) -> Vec<Part<'_>> {
+    let alone = |server: &str| targets.iter().filter(|other| other.server == server).count() == 1;
+    let known = |target: &TargetNow| !target.server.is_empty() && alone(&target.server);
+    targets.iter().map(|target| part(target, if known(target) { &target.server } else { &target.name })).collect()
+}
+
+fn part<'a>(target: &'a TargetNow, server: &'a str) -> Part<'a> {
+    Part { server, told: target.answers.iter().flat_map(|answer| &answer.told).collect() }
 }
 
 /// Is the target meant by this name, address, or URI?
@@ -85,5 +88,43 @@ async fn rendered(site: &Arc<Site>, format: Format, work: impl FnOnce(&Site) -> 
     match task.await {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::tests::target;
+    use surus_core::series::{Labels, Point};
+    use surus_observe::{Answer, own};
+
+    fn told(name: &str, server: &str, up: f64) -> Arc<TargetNow> {
+        let points = vec![Point { labels: Labels::empty(), value: up }];
+        let told = vec![Told { family: &own::PG_UP, points }];
+        let answers = vec![Arc::new(Answer { collector: "target", database: None, at_ms: 0, told })];
+        Arc::new(TargetNow { name: name.into(), server: server.into(), answers, ..target(up == 1.0) })
+    }
+
+    fn lines(targets: &[Arc<TargetNow>]) -> Vec<String> {
+        let text = render(&of_targets(targets), Format::Text);
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_target_that_is_away_is_never_hidden_by_one_that_is_there() {
+        let both = [told("a", "h:1", 1.0), told("b", "", 0.0)];
+        assert_eq!(lines(&both), [r#"pg_up{server="b"} 0"#, r#"pg_up{server="h:1"} 1"#]);
+        let same = [told("a", "h:1", 1.0), told("b", "h:1", 0.0)];
+        assert_eq!(lines(&same), [r#"pg_up{server="a"} 1"#, r#"pg_up{server="b"} 0"#]);
+        assert_eq!(lines(&both[1..]), ["pg_up 0"]);
+    }
+
+    #[test]
+    fn a_target_is_meant_by_its_name_or_address() {
+        let one = told("shop primary", "db1:5432", 1.0);
+        for wanted in ["shop primary", "db1:5432", "postgresql://me:pw@db1:5432/shop?sslmode=require"] {
+            assert!(is_meant(&one, wanted), "{wanted}");
+        }
+        assert!(!is_meant(&one, "db2:5432") && !is_meant(&told("x", "", 0.0), ""));
     }
 }

@@ -89,3 +89,29 @@ pub async fn not_found() -> Response {
     );
     (StatusCode::NOT_FOUND, page).into_response()
 }
+
+#[cfg(test)]
+pub mod tests {
+    use surus_observe::{TargetNow, Why};
+
+    /// A target without answers.
+    pub fn target(up: bool) -> TargetNow {
+        TargetNow {
+            name: "shop <primary>".into(),
+            cluster: Some("shop".into()),
+            server: "db1:5432".into(),
+            up,
+            since_ms: 0,
+            trouble: (!up).then(|| Why::error(surus_core::code::CONNECT_REFUSED, "db1:5432 refused")),
+            version: None,
+            role: Some("primary"),
+            system_identifier: None,
+            places: None,
+            connections: 0,
+            skipped: 0,
+            answers: Vec::new(),
+            collectors: Vec::new(),
+            missing: Vec::new(),
+        }
+    }
+}

@@ -1,7 +1,13 @@
 //! Listening: a bounded number of connections, each with bounded headers, bounded time for them, and an end.
 
 use crate::access::Access;
-use axum::{Router, extract::ConnectInfo};
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -23,6 +29,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// How long what was sent may stay unacknowledged before the connection is given up.
 const UNREAD_FOR: Duration = Duration::from_secs(60);
+/// How long a request may take in all, its body with it; questions have a shorter limit of their own.
+const REQUEST_WITHIN: Duration = Duration::from_secs(150);
 /// How long requests that run may go on after the stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Rest after the system refused a connection (no file descriptors), so that the loop does not spin.
@@ -104,6 +112,14 @@ pub async fn serve(listener: TcpListener, routes: Router, mut stop: watch::Recei
     let all = async { while open.join_next().await.is_some() {} };
     if timeout(STOP_WITHIN, all).await.is_err() {
         tracing::warn!("requests were broken off by the stop");
+    }
+}
+
+/// Gives up a request that takes too long, such as one whose body does not come.
+pub async fn in_time(request: Request, next: Next) -> Response {
+    match timeout(REQUEST_WITHIN, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "The request took too long.\n").into_response(),
     }
 }
 

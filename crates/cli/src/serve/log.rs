@@ -1,5 +1,5 @@
-//! The log of `surus serve`: text for a person at a terminal, one JSON object a line elsewhere. ERROR means that a human
-//! is needed.
+//! The log of `surus serve`: text for a person at a terminal, one JSON object a line elsewhere. ERROR means that a
+//! human is needed.
 
 use crate::{
     args::{DataFormat, Global},

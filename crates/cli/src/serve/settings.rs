@@ -163,7 +163,46 @@ fn targets(args: &ServeArgs, config: &Config) -> Result<Vec<Watched>, Failure> {
             let target = if from_file { "target " } else { "" };
             Failure::new(error.code, format!("{target}{}: {}", given.name, error.message))
         };
-        Ok(Watched { name: given.name.clone(), dsn, target: given.target.map_err(wrong)?, cluster })
+        let target = given.target.map_err(wrong)?;
+        Ok(Watched { name: given.name, dsn, target, cluster })
     });
-    watched.collect()
+    let mut watched = watched.collect::<Result<Vec<_>, Failure>>()?;
+    if config.target.is_empty() || !from_file {
+        name_by_address(&mut watched);
+    }
+    Ok(watched)
+}
+
+/// Targets without a name of their own are named as a scrape would: `host:port`. Those of one server stay told apart.
+fn name_by_address(watched: &mut [Watched]) {
+    let address = |watched: &Watched| {
+        let endpoints = &watched.target.settings().endpoints;
+        let named = endpoints.iter().all(|endpoint| endpoint.name().is_some());
+        named.then(|| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+    };
+    let addresses: Vec<Option<String>> = watched.iter().map(address).collect();
+    for (watched, address) in watched.iter_mut().zip(&addresses) {
+        let only = addresses.iter().filter(|other| *other == address).count() == 1;
+        if let Some(address) = address.as_ref().filter(|_| only) {
+            watched.name.clone_from(address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_of_the_command_line_are_named_by_their_address() {
+        let of = |dsn: &str| Watched {
+            name: "label".into(),
+            dsn: dsn.into(),
+            target: Target::parse(dsn).unwrap_or_else(|error| panic!("{error}")),
+            cluster: None,
+        };
+        let mut all = ["host=a port=1 user=x", "host=b port=2 user=x dbname=p", "host=b port=2 user=x dbname=q"].map(of);
+        name_by_address(&mut all);
+        assert_eq!(all.map(|watched| watched.name), ["a:1", "label", "label"]);
+    }
 }

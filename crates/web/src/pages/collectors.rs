@@ -57,8 +57,8 @@ fn row(collector: &CollectorNow, now_ms: i64) -> Markup {
             }
             td.number { @if collector.last_run_ms.is_some() { (format!("{:.1}", collector.duration_ms)) " ms" } }
             td.number { @if collector.last_run_ms.is_some() { (collector.rows) } }
-            td { @if let Some(at_ms) = collector.last_run_ms { (ago(now_ms, at_ms)) } }
-            td { @if let Some(at_ms) = collector.next_run_ms { "in " (span((at_ms - now_ms).max(0))) } }
+            td.time { @if let Some(at_ms) = collector.last_run_ms { (ago(now_ms, at_ms)) } }
+            td.time { @if let Some(at_ms) = collector.next_run_ms { "in " (span((at_ms - now_ms).max(0))) } }
             td.faint { (collector.reads) }
         }
     }

@@ -2,13 +2,13 @@
 
 use super::{
     frame::frame,
-    words::{ago, bytes, counted, moment, why},
+    words::{ago, bytes, counted, moment, span, why},
 };
 use crate::Site;
 use axum::{extract::State, response::Html};
 use maud::{Markup, html};
 use std::{collections::BTreeMap, sync::Arc};
-use surus_observe::{Snapshot, State as CollectorState, TargetNow};
+use surus_observe::{Snapshot, State as CollectorState, TargetNow, own};
 
 /// Addresses for programs, with what they are for.
 const ADDRESSES: &[(&str, &str)] = &[
@@ -77,21 +77,22 @@ fn headline(all: usize, down: usize) -> String {
 }
 
 fn row(target: &TargetNow, now_ms: i64) -> Markup {
-    let newest = target.answers.iter().map(|answer| answer.at_ms).max();
-    let since = ago(now_ms, target.since_ms);
+    // What surus itself says of the target (that it is down) is no answer of the server.
+    let heard = target.answers.iter().filter(|answer| answer.told.iter().all(|told| told.family.name != own::UP.name));
+    let newest = heard.map(|answer| answer.at_ms).max();
     html! {
         tr {
-            td { (target.name) @if let Some(cluster) = &target.cluster { br; span.faint { "cluster " (cluster) } } }
-            td {
+            td.name { (target.name) @if let Some(cluster) = &target.cluster { br; span.faint { "cluster " (cluster) } } }
+            td.time {
                 @if target.up { span.state.ok { "up" } } @else { span.state.crit { "down" } }
-                br; span.faint { "since " (since) }
+                br; span.faint { "for " (span((now_ms - target.since_ms).max(0))) }
             }
             td {
                 @if let Some(version) = &target.version { "PostgreSQL " (version) }
                 @if let Some(role) = target.role { ", " (role) }
                 br; span.faint { (target.server) }
             }
-            td { @match newest { Some(at_ms) => (ago(now_ms, at_ms)), None => span.faint { "none yet" } } }
+            td.time { @match newest { Some(at_ms) => (ago(now_ms, at_ms)), None => span.faint { "none yet" } } }
             td { (missing(target)) }
         }
     }
@@ -124,27 +125,7 @@ fn missing(target: &TargetNow) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use surus_observe::Why;
-
-    fn target(up: bool) -> TargetNow {
-        TargetNow {
-            name: "shop <primary>".into(),
-            cluster: Some("shop".into()),
-            server: "db1:5432".into(),
-            up,
-            since_ms: 0,
-            trouble: (!up).then(|| Why::error(surus_core::code::CONNECT_REFUSED, "db1:5432 refused")),
-            version: None,
-            role: Some("primary"),
-            system_identifier: None,
-            places: None,
-            connections: 0,
-            skipped: 0,
-            answers: Vec::new(),
-            collectors: Vec::new(),
-            missing: Vec::new(),
-        }
-    }
+    use crate::pages::tests::target;
 
     fn shown(targets: Vec<TargetNow>) -> String {
         let targets = targets.into_iter().map(Arc::new).collect();
@@ -155,7 +136,7 @@ mod tests {
     fn it_says_in_words_what_is_wrong() {
         let text = shown(vec![target(true), target(false)]);
         for part in
-            ["1 of 2 targets does not answer", "shop &lt;primary&gt;", "65 s ago", "SURUS-C004", "next: Check port"]
+            ["1 of 2 targets does not answer", "shop &lt;primary&gt;", "for 65 s", "SURUS-C004", "next: Check port"]
         {
             assert!(text.contains(part), "{part} is not in {text}");
         }
