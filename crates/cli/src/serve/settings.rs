@@ -201,7 +201,8 @@ mod tests {
             target: Target::parse(dsn).unwrap_or_else(|error| panic!("{error}")),
             cluster: None,
         };
-        let mut all = ["host=a port=1 user=x", "host=b port=2 user=x dbname=p", "host=b port=2 user=x dbname=q"].map(of);
+        let mut all =
+            ["host=a port=1 user=x", "host=b port=2 user=x dbname=p", "host=b port=2 user=x dbname=q"].map(of);
         name_by_address(&mut all);
         assert_eq!(all.map(|watched| watched.name), ["a:1", "label", "label"]);
     }
