@@ -23,14 +23,21 @@ proptest! {
 
     /// A range query says at each step what an instant query says at that time; it fails when one of these fails.
     #[test]
-    fn a_range_is_its_instants(seed in any::<u64>(), text in query(), start in moment(), step in 1_i64..400, steps in 1_i64..9) {
+    fn a_range_is_its_instants(
+        seed in any::<u64>(),
+        text in query(),
+        start in moment(),
+        step in 1_i64..400,
+        steps in 1_i64..9,
+    ) {
         let memory = memory(&samples(seed % 16));
         let options = Options::default();
         let query = Query::parse(&text).map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
         let step_ms = step * 1000;
         let end_ms = start + step_ms * (steps - 1);
         let ranged = query.range(&memory, start, end_ms, step_ms, &options);
-        let instants: Vec<_> = (0..steps).map(|step| query.instant(&memory, start + step * step_ms, &options)).collect();
+        let instant = |step: i64| query.instant(&memory, start + step * step_ms, &options);
+        let instants: Vec<_> = (0..steps).map(instant).collect();
         match ranged {
             Err(error) => prop_assert!(instants.iter().any(Result::is_err), "only the range fails: {error}"),
             Ok(answer) => {

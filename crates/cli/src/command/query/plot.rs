@@ -1,5 +1,5 @@
-//! Ranges as a plot in the terminal: Braille dots, two by four in each character. Series are told apart by colour and by
-//! the letter at their end, so that it also works without colours.
+//! Ranges as a plot in the terminal: Braille dots, two by four in each character. Series are told apart by colour and
+//! by the letter at their end, so that it also works without colours.
 
 use super::table::number;
 use super::times::{Range, shown};
