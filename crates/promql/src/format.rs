@@ -7,6 +7,7 @@ use crate::error::QueryError;
 /// # Errors
 /// When it is not valid.
 pub fn format(query: &str) -> Result<String, QueryError> {
+    crate::plan::bounds::check(query)?;
     Ok(promql_parser::parser::parse(query).map_err(QueryError::bad)?.prettify())
 }
 

@@ -1,5 +1,6 @@
 //! What is to be evaluated: the parsed query, compiled to a tree that the evaluator walks.
 
+pub(crate) mod bounds;
 mod compile;
 mod places;
 mod query;

@@ -72,6 +72,27 @@ fn limits_are_kept() {
 }
 
 #[test]
+fn what_would_use_up_the_stack_is_refused() {
+    let deep = |query: String| error(&query, &Options::default());
+    let many = |piece: &str, count: usize| piece.repeat(count);
+    let chains = [
+        format!("{}1{}", many("(", 100_000), many(")", 100_000)),
+        format!("{}1", many("-", 5_000)),
+        format!("1{}", many("+1", 50_000)),
+        format!("x{}", many(" or x", 300)),
+        format!("{}x{}", many("abs(", 300), many(")", 300)),
+        format!("{}x", many("sum(", 300)),
+        many("(", 300_000),
+    ];
+    for query in chains {
+        let error = deep(query);
+        assert!(error.kind == Kind::BadData && error.message.len() < 500, "{error}");
+    }
+    let fine = format!("x{}", many(" or x", 200));
+    assert!(range(&memory(), &fine, 0, 100_000, 1000, &Options::default()).is_ok());
+}
+
+#[test]
 fn errors_have_kinds_and_codes() {
     let options = Options::default();
     for query in

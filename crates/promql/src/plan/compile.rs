@@ -1,5 +1,6 @@
 //! From the parser's tree to ours.
 
+use super::bounds;
 use super::places::Place;
 use super::{Aggregate, Aggregation, At, Call, Grouping, Node, Selector, Type};
 use crate::binary::{Matching, Operator};
@@ -13,6 +14,8 @@ use surus_core::series::{METRIC_NAME, Matcher, Op};
 /// Compiles; takes the places of calls in the order of the text.
 pub(super) struct Compiler<'a> {
     pub places: std::slice::Iter<'a, Place>,
+    /// How deep the node lies that is compiled.
+    pub depth: usize,
 }
 
 /// The matchers of a selector such as `up{job="x"}`, as `match[]` parameters have them.
@@ -20,6 +23,7 @@ pub(super) struct Compiler<'a> {
 /// # Errors
 /// When it is not a selector.
 pub fn select_matchers(selector: &str) -> Result<Vec<Matcher>, QueryError> {
+    bounds::check(selector)?;
     let parsed = parser::parse(selector).map_err(QueryError::bad)?;
     match parsed {
         Expr::VectorSelector(selector) if selector.offset.is_none() && selector.at.is_none() => {
@@ -31,6 +35,16 @@ pub fn select_matchers(selector: &str) -> Result<Vec<Matcher>, QueryError> {
 
 impl Compiler<'_> {
     pub(super) fn node(&mut self, expression: &Expr) -> Result<Node, QueryError> {
+        if self.depth >= bounds::DEEPEST {
+            return Err(bounds::too_deep());
+        }
+        self.depth += 1;
+        let node = self.node_at_depth(expression);
+        self.depth -= 1;
+        node
+    }
+
+    fn node_at_depth(&mut self, expression: &Expr) -> Result<Node, QueryError> {
         Ok(match expression {
             Expr::NumberLiteral(number) => Node::Number(number.val),
             Expr::StringLiteral(text) => Node::Text(text.val.clone()),

@@ -31,9 +31,11 @@ const AGGREGATIONS: [&str; 14] = [
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'a> {
+pub(super) enum Token<'a> {
     Word(&'a str),
     Mark(u8),
+    /// A number, or a duration.
+    Number(&'a str),
     Other,
 }
 
@@ -163,8 +165,23 @@ fn string_end(query: &str, start: usize) -> usize {
     at + 1
 }
 
+/// Where the number ends that starts here; the sign of an exponent belongs to it.
+fn number_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while let Some(&byte) = bytes.get(at) {
+        let exponent = matches!(byte, b'+' | b'-')
+            && matches!(bytes[at - 1], b'e' | b'E')
+            && !matches!(bytes.get(start + 1), Some(b'x' | b'X'));
+        if !(byte.is_ascii_alphanumeric() || byte == b'.' || (exponent && at > start)) {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
 /// The words and marks of a query, with where they start; strings, numbers and comments hold none.
-fn tokens(query: &str) -> Vec<(usize, Token<'_>)> {
+pub(super) fn tokens(query: &str) -> Vec<(usize, Token<'_>)> {
     let bytes = query.as_bytes();
     let mut tokens = Vec::new();
     let mut at = 0;
@@ -181,11 +198,13 @@ fn tokens(query: &str) -> Vec<(usize, Token<'_>)> {
                 at += bytes[at..].iter().take_while(|byte| word(byte)).count();
                 tokens.push((start, Token::Word(&query[start..at])));
             }
-            byte if byte.is_ascii_digit() => {
-                at += bytes[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'.').count();
-                tokens.push((start, Token::Other));
+            byte if byte.is_ascii_digit() || (byte == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)) => {
+                at = number_end(bytes, at);
+                tokens.push((start, Token::Number(&query[start..at])));
             }
             byte if byte.is_ascii_whitespace() => at += 1,
+            // Letters beyond ASCII are part of no name that is looked for; a piece of one is no place to cut.
+            byte if !byte.is_ascii() => at += query[at..].chars().next().map_or(1, char::len_utf8),
             byte => {
                 at += 1;
                 tokens.push((start, Token::Mark(byte)));

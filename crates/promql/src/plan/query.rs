@@ -1,7 +1,7 @@
 //! A parsed query.
 
 use super::compile::{Compiler, check_root};
-use super::{Node, places};
+use super::{Node, bounds, places};
 use crate::answer::{Answer, Line, Sample, Value};
 use crate::error::QueryError;
 use crate::evaluate::Evaluator;
@@ -23,6 +23,7 @@ impl Query {
     /// # Errors
     /// When it is not valid PromQL, or uses something experimental that is not supported.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
+        bounds::check(text)?;
         if let Some(wrong) = places::not_text(text) {
             return Err(QueryError::bad(format!("the string {wrong} is not UTF-8")));
         }
@@ -31,7 +32,7 @@ impl Query {
             Some(what) => QueryError::bad(format!("{what} is experimental and not supported")),
             None => QueryError::bad(why),
         })?;
-        let root = Compiler { places: places.iter() }.node(&expression)?;
+        let root = Compiler { places: places.iter(), depth: 0 }.node(&expression)?;
         Ok(Self { text: text.to_owned(), root })
     }
 
@@ -104,7 +105,7 @@ impl Query {
             return Err(QueryError::bad("end timestamp must not be before start time"));
         }
         let grid = Grid::between(start_ms, end_ms, step_ms);
-        if grid.steps > options.max_points {
+        if grid.steps.saturating_sub(1) > options.max_points {
             let most = options.max_points;
             return Err(QueryError::bad(format!(
                 "exceeded maximum resolution of {most} points per timeseries. Try decreasing the query resolution (?step=XX)"

@@ -39,3 +39,91 @@ proptest! {
         let _ = described(&line);
     }
 }
+
+/// Pieces of which queries are made, and some that are made to hurt.
+fn piece() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        "x",
+        "up{",
+        "}",
+        "a=\"b\"",
+        "=~",
+        "\"(\"",
+        "\"a{b}\"",
+        "[",
+        "]",
+        "5m",
+        "1h30m",
+        ":",
+        "(",
+        ")",
+        "sum",
+        "rate",
+        "by",
+        "on",
+        "group_left",
+        "offset",
+        "-",
+        "+",
+        "*",
+        "^",
+        "@",
+        "start()",
+        "end()",
+        "1e308",
+        "1e30",
+        "-1",
+        "0",
+        "NaN",
+        "inf",
+        "99999999999999999999999999",
+        "9999999999y",
+        "18446744073709551615",
+        "0x1F",
+        ",",
+        "bool",
+        "==",
+        "and",
+        "unless",
+        "label_replace",
+        "topk",
+        "'",
+        "`",
+        "\\xff",
+        "ä",
+        "#",
+        "\n",
+        "[5m]",
+        "[1e30]",
+        "[99999999999999999999]",
+        "1.5",
+        "[0]",
+        "offset 99999999999999999999999",
+        "[5m:99999999999999999999999]",
+        "@ 1e300",
+        "@ NaN",
+        "@ -1e30",
+        "fill (",
+        "__name__",
+    ];
+    proptest::sample::select(pieces).prop_map(str::to_owned)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// No text makes reading a query panic: in the released program that would end it.
+    #[test]
+    fn any_query(pieces in proptest::collection::vec(piece(), 0..9), between in proptest::sample::select(vec!["", " "])) {
+        let text = pieces.join(between);
+        if let Ok(query) = surus_promql::Query::parse(&text) {
+            let memory = surus_promql::script::Memory::new();
+            let _ = query.instant(&memory, 1_700_000_000_000, &surus_promql::Options::default());
+        }
+    }
+
+    #[test]
+    fn any_text(text in "\\PC{0,40}") {
+        let _ = surus_promql::Query::parse(&text);
+    }
+}
