@@ -145,3 +145,25 @@ fn pg_monitor_is_enough() {
         assert!(!heard.points.contains_key("pg_bloat_table_bloat_ratio"));
     });
 }
+
+/// On a standby nothing fails that may run there, and what is read there is the same.
+#[test]
+fn every_collector_reads_a_standby() {
+    let cluster = Server::builder().start_with_standbys(1);
+    cluster.primary.sql(
+        "CREATE TABLE t (id bigserial PRIMARY KEY, body text); CREATE UNLOGGED TABLE u (id serial); \
+         INSERT INTO t (body) SELECT repeat('x', 90) FROM generate_series(1, 20000); SELECT setval('t_id_seq', 20000)",
+    );
+    cluster.primary.sql("ANALYZE t");
+    cluster.wait_caught_up();
+    let standby = heard_at(&[cluster.standbys[0].dsn("postgres")], ALL);
+    for name in
+        ["pg_wal_size_bytes", "pg_database_size_bytes", "pg_stat_io_hits_total", "pg_stat_wal_receiver_flushed_lsn"]
+    {
+        assert!(standby.points.contains_key(name), "no {name}");
+    }
+    let table = [("datname", "postgres"), ("relname", "t")];
+    assert!(standby.value("pg_stat_user_tables_table_size_bytes", &table) > 1_000_000.0);
+    assert!(standby.value("pg_sequence_used_ratio", &[("sequencename", "t_id_seq")]) > 0.0);
+    assert!(standby.value("pg_xlog_location_bytes", &[]) > 0.0);
+}

@@ -6,7 +6,7 @@
 //!
 //! Sizes are elsewhere (`table_size`): reading them takes locks and touches the disk.
 
-use crate::collector::{Collector, Limit, Page, RunsOn, Scene, Scope, Tier, families, user_schema};
+use crate::collector::{Collector, Page, RunsOn, Scene, Scope, Tier, families, user_schema};
 use std::collections::HashMap;
 use surus_core::series::Labels;
 use surus_pg::{Row, RowError, Rows, Sql};

@@ -2,8 +2,7 @@
 
 use super::Format;
 use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
 };
 use surus_core::series::{Family, Labels, METRIC_NAME, MetricKind, Told};
@@ -26,8 +25,8 @@ const SCRAPERS: &str = "up";
 /// One line to come.
 struct Line<'a> {
     name: &'a str,
-    labels: &'a Labels,
-    server: &'a str,
+    /// Its place in [`Sets`].
+    set: usize,
     value: f64,
 }
 
@@ -37,37 +36,78 @@ struct Block<'a> {
     lines: Vec<Line<'a>>,
 }
 
+/// Every label set that occurs, written once: a table has the same one in dozens of families, which share it.
+#[derive(Default)]
+struct Sets<'a> {
+    /// By where the labels are in memory, and the target.
+    known: HashMap<(usize, &'a str), usize>,
+    all: Vec<(&'a Labels, &'a str)>,
+}
+
+impl<'a> Sets<'a> {
+    fn place(&mut self, labels: &'a Labels, server: &'a str) -> usize {
+        let all = &mut self.all;
+        *self.known.entry((labels.pairs().as_ptr() as usize, server)).or_insert_with(|| {
+            all.push((labels, server));
+            all.len() - 1
+        })
+    }
+
+    /// For each set its rank in the order of the texts, and its text. Equal sets have equal ranks.
+    fn written(&self) -> Vec<(usize, String)> {
+        let mut written: Vec<(usize, String)> =
+            self.all.iter().map(|(labels, server)| (0, label_text(labels, server))).collect();
+        let mut order: Vec<usize> = (0..written.len()).collect();
+        order.sort_by(|a, b| written[*a].1.cmp(&written[*b].1));
+        let mut rank = 0;
+        for at in 1..order.len() {
+            if written[order[at]].1 != written[order[at - 1]].1 {
+                rank = at;
+            }
+            written[order[at]].0 = rank;
+        }
+        written
+    }
+}
+
 /// The parts as text, families in the order of their names and each once, series in the order of their labels. Of two
 /// series with the same labels the first holds, since a scrape with both would be refused.
 pub fn render(parts: &[Part<'_>], format: Format) -> String {
-    // surus itself is no target and has no server.
-    let servers: BTreeSet<&str> = parts.iter().map(|part| part.server).filter(|server| !server.is_empty()).collect();
-    let several = servers.len() > 1;
+    let several = parts.iter().map(|part| part.server).collect::<BTreeSet<_>>().len() > 1;
     let mut blocks: BTreeMap<&str, Block<'_>> = BTreeMap::new();
+    let mut sets = Sets::default();
     for part in parts {
         for told in part.told.iter().filter(|told| told.family.name != SCRAPERS) {
             let server = if several || !is_own(told.family.name) { part.server } else { "" };
             let block = blocks
                 .entry(base(told.family))
                 .or_insert_with(|| Block { family: told.family, lines: Vec::with_capacity(told.points.len()) });
-            let lines = told.points.iter().map(|point| Line {
-                name: told.family.name,
-                labels: &point.labels,
-                server: if point.labels.get("server").is_some() { "" } else { server },
-                value: point.value,
-            });
-            block.lines.extend(lines);
+            for point in &told.points {
+                let server = if point.labels.get("server").is_some() { "" } else { server };
+                let set = sets.place(&point.labels, server);
+                block.lines.push(Line { name: told.family.name, set, value: point.value });
+            }
         }
     }
+    let written = sets.written();
     let series: usize = blocks.values().map(|block| block.lines.len()).sum();
     let mut out = String::with_capacity(series * 120 + blocks.len() * 160);
     let names: BTreeSet<&str> = blocks.keys().copied().collect();
     for (name, mut block) in blocks {
-        block.lines.sort_by(order);
-        block.lines.dedup_by(|one, first| order(one, first) == Ordering::Equal);
+        if block.family.kind == MetricKind::Histogram {
+            block.lines.sort_by_cached_key(|line| histogram_order(line.name, &sets.all[line.set]));
+        } else {
+            // Stable, so that of two with the same labels the first stays.
+            block.lines.sort_by_key(|line| written[line.set].0);
+        }
+        block.lines.dedup_by(|one, first| written[one.set].0 == written[first.set].0 && one.name == first.name);
         head(&mut out, name, block.family, format, &names);
         for line in &block.lines {
-            sample(&mut out, line);
+            out.push_str(line.name);
+            out.push_str(&written[line.set].1);
+            out.push(' ');
+            number(&mut out, line.value);
+            out.push('\n');
         }
     }
     if format == Format::OpenMetrics {
@@ -92,18 +132,11 @@ fn base(family: &Family) -> &str {
     }
 }
 
-/// By labels, then by target; buckets by their bound and before the sum and the count.
-fn order(a: &Line<'_>, b: &Line<'_>) -> Ordering {
-    if a.name == b.name && !a.name.ends_with("_bucket") {
-        return a.labels.cmp(b.labels).then_with(|| a.server.cmp(b.server));
-    }
-    let bound = |line: &Line<'_>| line.labels.get("le").and_then(|le| le.parse::<f64>().ok()).unwrap_or(f64::INFINITY);
-    let others = |line: &Line<'_>| line.labels.keep(|name| name != "le");
-    others(a)
-        .cmp(&others(b))
-        .then_with(|| a.server.cmp(b.server))
-        .then_with(|| a.name.cmp(b.name))
-        .then_with(|| bound(a).total_cmp(&bound(b)))
+/// By all labels but the bound, then by target; buckets in the order of their bounds, before the count and the sum.
+fn histogram_order(name: &str, (labels, server): &(&Labels, &str)) -> (Labels, String, String, u64) {
+    let bound = labels.get("le").and_then(|le| le.parse::<f64>().ok()).unwrap_or(f64::INFINITY);
+    // Bounds are not negative, and then their bits are in their order.
+    (labels.keep(|name| name != "le"), (*server).to_owned(), name.to_owned(), bound.max(0.0).to_bits())
 }
 
 fn head(out: &mut String, name: &str, family: &Family, format: Format, names: &BTreeSet<&str>) {
@@ -123,28 +156,27 @@ fn head(out: &mut String, name: &str, family: &Family, format: Format, names: &B
     let _written = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn sample(out: &mut String, line: &Line<'_>) {
-    out.push_str(line.name);
+/// The labels in braces, or nothing when there are none.
+fn label_text(labels: &Labels, server: &str) -> String {
+    let mut out = String::with_capacity(80);
     let mut open = false;
     // `server` takes its place among the others, so that the same series is always written the same way.
-    let mut server = (!line.server.is_empty()).then_some(line.server);
-    for (name, value) in line.labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
+    let mut server = (!server.is_empty()).then_some(server);
+    for (name, value) in labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
         if name > "server"
             && let Some(server) = server.take()
         {
-            label(out, &mut open, "server", server);
+            label(&mut out, &mut open, "server", server);
         }
-        label(out, &mut open, name, value);
+        label(&mut out, &mut open, name, value);
     }
     if let Some(server) = server {
-        label(out, &mut open, "server", server);
+        label(&mut out, &mut open, "server", server);
     }
     if open {
         out.push('}');
     }
-    out.push(' ');
-    number(out, line.value);
-    out.push('\n');
+    out
 }
 
 fn label(out: &mut String, open: &mut bool, name: &str, value: &str) {
