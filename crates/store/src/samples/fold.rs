@@ -53,8 +53,8 @@ pub(super) fn slot_of(at_ms: i64, slot_ms: i64) -> Window {
 }
 
 impl SampleStore {
-    /// Folds every stretch that is over and can get no late cycle any more. A row that cannot be read is left out, and said
-    /// at the end: waiting would not bring it back, and the others wait for it.
+    /// Folds every stretch that is over and can get no late cycle any more. A row that cannot be read is left out, and
+    /// said at the end: waiting would not bring it back, and the others wait for it.
     pub(super) fn fold(&self, now_ms: i64, done: &mut Maintained) -> Result<()> {
         let streams: Vec<(StreamId, i64)> = {
             let writer = self.writer();

@@ -140,3 +140,35 @@ fn sessions_statements_events_and_the_outbox_are_kept() {
     queue.done(next.id).unwrap();
     assert_eq!(queue.next().unwrap().unwrap().body, b"abcde");
 }
+
+#[test]
+fn a_series_of_two_groups_is_one_to_the_reader() {
+    let (_directory, _path, store) = store();
+    let points = [(labels("a", "main"), 1.0)];
+    let batch = |group, at_ms| Batch { target: "main", group, at_ms, every_ms: 10_000, points: &points };
+    store.append(&batch("old", START)).unwrap();
+    // It moves to another group: it ends in the old one at the moment at which it is in the new one.
+    let nothing = Batch { points: &[], ..batch("old", START + 10_000) };
+    assert_eq!(store.append(&nothing).unwrap().ended, 1);
+    store.append(&batch("new", START + 10_000)).unwrap();
+    store.append(&batch("new", START + 20_000)).unwrap();
+    assert_eq!(all(&store, ALWAYS)["a"], [(0, Some(1.0)), (10_000, Some(1.0)), (20_000, Some(1.0))]);
+    assert_eq!(store.series(&[], ALWAYS).unwrap().len(), 1);
+}
+
+#[test]
+fn nothing_is_left_of_an_append_that_fails() {
+    let (_directory, path, store) = store();
+    append(&store, START, &[("a", 1.0)]).unwrap();
+    let busy = rusqlite::Connection::open(&path).unwrap();
+    busy.execute_batch("CREATE TRIGGER no BEFORE INSERT ON fresh BEGIN SELECT RAISE(ABORT, 'no'); END").unwrap();
+    assert!(append(&store, START + 10_000, &[("a", 2.0), ("new", 1.0)]).is_err());
+    busy.execute_batch("DROP TRIGGER no").unwrap();
+    assert_eq!((store.series_count(), all(&store, ALWAYS).len()), (1, 1));
+    // The same again, and then the new series' ids and labels are as if nothing had been.
+    let told = append(&store, START + 10_000, &[("a", 2.0), ("new", 1.0)]).unwrap();
+    assert_eq!((told.samples, told.new_series, told.refused), (2, 1, 0));
+    drop(store);
+    let store = SampleStore::open(&path, settings()).unwrap();
+    assert_eq!(all(&store, ALWAYS)["new"], [(10_000, Some(1.0))]);
+}
