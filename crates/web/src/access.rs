@@ -183,6 +183,7 @@ fn too_many() -> Response {
 pub async fn log_in(
     State(site): State<Arc<Site>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     Form(form): Form<LoginForm>,
 ) -> Response {
     let (access, peer) = (&site.access, Some(peer.ip()));
@@ -197,6 +198,9 @@ pub async fn log_in(
     let Some(cookie) = access.sessions.begin() else {
         return refused(StatusCode::INTERNAL_SERVER_ERROR, "Nobody was logged in: the system has no random numbers.\n");
     };
+    // A proxy before surus that encrypts says so; a browser then keeps the cookie from unencrypted requests.
+    let encrypted = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let cookie = if encrypted { format!("{cookie}; Secure") } else { cookie };
     ([(header::SET_COOKIE, cookie)], Redirect::to(own_path(&form.next))).into_response()
 }
 

@@ -56,7 +56,8 @@ fn install_cryptography() {
 }
 
 fn status(settings: &Settings) -> String {
-    format!("watching {} targets on http://{}", settings.targets.len(), settings.listen)
+    let count = settings.targets.len();
+    format!("watching {count} target{} on http://{}", if count == 1 { "" } else { "s" }, settings.listen)
 }
 
 /// Until a signal to stop comes.

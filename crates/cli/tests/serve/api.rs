@@ -29,6 +29,8 @@ fn it_answers_as_prometheus_does() {
     assert!(posted.contains(r#""values":[[0,"1"],[50,"1"],[100,"1"]]"#), "{posted}");
     assert_eq!(http(serve.port, "POST", "/api/v1/metadata", &form, "").unwrap().status, 405);
     assert_eq!(http(serve.port, "POST", "/api/v1/query", &form, &"x".repeat(2 << 20)).unwrap().status, 400);
+    let long = "x".repeat(1 << 20);
+    assert_eq!(http(serve.port, "GET", "/-/ready", &[("X-Long", &long)], "").map_or(431, |answer| answer.status), 431);
     promtool(&serve);
     pages(&serve);
     assert!(serve.stop().success(), "{}", serve.log());

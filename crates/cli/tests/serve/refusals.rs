@@ -65,6 +65,8 @@ fn a_configuration_that_is_wrong() {
     fails(&serve.run(&["--check-config", DSN]), 2, "SURUS-W005", &["serve.password", "/nowhere/password"]);
     serve.write("surus.toml", "[observe]\ndetail = '10 seconds'\n");
     fails(&serve.run(&["--check-config", DSN]), 2, "SURUS-G002", &["line 2", "no duration"]);
+    serve.write("surus.toml", "[observe]\nalso = ['stat_statement']\n");
+    fails(&serve.run(&["--check-config", DSN]), 2, "SURUS-G002", &["stat_statement\"", "none of: ", "stat_statements"]);
     serve.write("surus.toml", "[[remote_write]]\nname = 'x'\nurl = 'ftp://x'\n");
     fails(&serve.run(&["--check-config", DSN]), 2, "SURUS-G002", &["http:// or https://"]);
 }
