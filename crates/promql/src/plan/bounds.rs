@@ -1,5 +1,5 @@
-//! What must not reach the parser: it panics on durations beyond what Rust's can hold, and trees that are nested too deep
-//! would use up the stack.
+//! What must not reach the parser: it panics on durations beyond what Rust's can hold, and trees that are nested too
+//! deep would use up the stack.
 
 use super::places::{Token, tokens};
 use crate::error::QueryError;
