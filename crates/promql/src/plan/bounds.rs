@@ -53,9 +53,75 @@ pub(crate) fn check(query: &str) -> Result<(), QueryError> {
     Ok(())
 }
 
+/// Where a query goes wrong, in Prometheus's words, when that can be seen from its pieces: the parser often says only
+/// that it does.
+pub(super) fn explained(query: &str, why: &str) -> String {
+    if why != "invalid promql query" {
+        return why.to_owned();
+    }
+    let tokens = tokens(query);
+    let mut open = Vec::new();
+    for &(at, token) in &tokens {
+        match token {
+            Token::Mark(mark @ (b'(' | b'[' | b'{')) => open.push((at, mark)),
+            Token::Mark(mark @ (b')' | b']' | b'}')) => match (open.pop(), mark) {
+                (Some((_, b'(')), b')') | (Some((_, b'[')), b']') | (Some((_, b'{')), b'}') => {}
+                _ => return format!("{}: parse error: unexpected {:?}", place(query, at), char::from(mark)),
+            },
+            _ => {}
+        }
+    }
+    if let Some(&(at, mark)) = open.first() {
+        return format!("{}: parse error: {:?} is not closed", place(query, at), char::from(mark));
+    }
+    match tokens.last() {
+        None => "parse error: no expression found in input".to_owned(),
+        Some((_, Token::Mark(b'+' | b'-' | b'*' | b'/' | b'%' | b'^' | b'=' | b'<' | b'>' | b',' | b'@'))) => {
+            format!("{}: parse error: unexpected end of input", place(query, query.len()))
+        }
+        Some((_, Token::Word("and" | "or" | "unless" | "offset" | "by" | "without" | "on" | "bool" | "ignoring"))) => {
+            format!("{}: parse error: unexpected end of input", place(query, query.len()))
+        }
+        Some(_) => why.to_owned(),
+    }
+}
+
+/// A place in the query as line and column, both counted from 1.
+fn place(query: &str, at: usize) -> String {
+    let before = query.get(..at).unwrap_or(query);
+    let line = before.matches('\n').count() + 1;
+    format!("{line}:{}", before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1)
+}
+
 /// The error of a query that is nested too deep.
 pub(super) fn too_deep() -> QueryError {
     QueryError::bad(format!(
         "the query is nested more than {DEEPEST} deep, or has more than {MOST_OPERATORS} operators"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_where() {
+        let why = |query: &str| explained(query, "invalid promql query");
+        assert_eq!(why("sum(rate(x[5m])"), "1:4: parse error: '(' is not closed");
+        assert_eq!(why("a +\n b)"), "2:3: parse error: unexpected ')'");
+        assert_eq!(why("up +"), "1:5: parse error: unexpected end of input");
+        assert_eq!(why("up and"), "1:7: parse error: unexpected end of input");
+        assert_eq!(why(" "), "parse error: no expression found in input");
+        assert_eq!(explained("up(", "something else"), "something else");
+    }
+
+    #[test]
+    fn durations_are_bounded() {
+        for wrong in ["x[1e30]", "x[5m:99999999999999999999]", "x offset 1e300", "x offset -1e300", "x[NaN]"] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+        for right in ["x[5m] offset 3w", "x offset -5m + 1e300", "x[1h:5m] * 99999999999999999999", "x @ 1e12"] {
+            assert!(check(right).is_ok(), "{right}");
+        }
+    }
 }

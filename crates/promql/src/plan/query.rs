@@ -30,7 +30,7 @@ impl Query {
         let places = places::places(text);
         let expression = promql_parser::parser::parse(text).map_err(|why| match places::experimental(text) {
             Some(what) => QueryError::bad(format!("{what} is experimental and not supported")),
-            None => QueryError::bad(why),
+            None => QueryError::bad(bounds::explained(text, &why)),
         })?;
         let root = Compiler { places: places.iter(), depth: 0 }.node(&expression)?;
         Ok(Self { text: text.to_owned(), root })
