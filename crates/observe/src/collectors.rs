@@ -28,6 +28,7 @@ catalogue! {
         instance,
         stat_database,
         stat_activity,
+        long_running_transactions,
         checkpoints,
         wal,
         replication,
@@ -78,7 +79,8 @@ pub fn find(name: &str) -> Option<&'static Collector> {
     ALL.iter().chain(OPT_IN).find(|collector| collector.name == name).copied()
 }
 
-/// The collectors that always run and those of [`OPT_IN`] with these names.
+/// The collectors that always run and those of [`OPT_IN`] with these names. The fine sessions take the place of the
+/// coarse ones: both have the same metrics, and a sum over them would count everybody twice.
 ///
 /// # Errors
 /// The name that none of them has.
@@ -88,8 +90,10 @@ pub fn with(names: &[String]) -> Result<&'static [&'static Collector], String> {
         return Err(unknown.clone());
     }
     let wanted = OPT_IN.iter().filter(|collector| names.iter().any(|name| name == collector.name));
-    let all: Vec<&'static Collector> = ALL.iter().chain(wanted).copied().collect();
-    if all.len() == ALL.len() {
+    let fine = names.iter().any(|name| name == stat_activity_fine::COLLECTOR.name);
+    let replaced = |one: &&&'static Collector| !(fine && one.name == stat_activity::COLLECTOR.name);
+    let all: Vec<&'static Collector> = ALL.iter().filter(replaced).chain(wanted).copied().collect();
+    if names.is_empty() {
         return Ok(ALL);
     }
     // Kept for ever, each once: there are only as many as there are choices among a few collectors.

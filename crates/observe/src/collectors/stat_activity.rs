@@ -1,4 +1,4 @@
-//! Sessions by database and state, and open transactions. One read of the session table.
+//! Sessions by database and state.
 //!
 //! The labels are the coarse ones of the exporter's 0.11: `datname` and `state`. Its later versions add the user, the
 //! application and the wait event, which changes what `by()` and `on()` give and makes many short-lived series; the
@@ -15,11 +15,6 @@ families! {
         MAX_TX = Gauge "pg_stat_activity_max_tx_duration" ""
             "Seconds since the oldest open transaction began among the sessions of the database in this state";
     }
-    OPEN [] {
-        OPEN_TX = Gauge "pg_long_running_transactions" "" "Open transactions, without autovacuum's";
-        OLDEST_TX = Gauge "pg_long_running_transactions_oldest_timestamp_seconds" ""
-            "Age in seconds of the oldest open transaction, without autovacuum's; 0 when there is none";
-    }
 }
 
 /// Every database has a series for each of these, so that a rule sees 0 and not nothing.
@@ -35,25 +30,17 @@ pub static COLLECTOR: Collector = Collector {
     needs: &[Need::Stats],
     families: FAMILIES,
     sql: &[Sql::all(
-        "SELECT d.datname, s.* FROM pg_database d FULL JOIN (SELECT datid, state, count(*) AS sessions, \
-           max(greatest(extract(epoch FROM now() - xact_start), 0)) AS max_tx, \
-           count(*) FILTER (WHERE open) AS open_tx, \
-           max(extract(epoch FROM clock_timestamp() - xact_start)) FILTER (WHERE open) AS oldest_tx \
-         FROM (SELECT *, xact_start IS NOT NULL AND state IS DISTINCT FROM 'idle' \
-             AND backend_type IS DISTINCT FROM 'autovacuum worker' AS open \
-           FROM pg_stat_get_activity(NULL) WHERE pid <> pg_backend_pid()) a GROUP BY datid, state) s ON s.datid = d.oid",
+        "SELECT d.datname, s.* FROM pg_database d LEFT JOIN (SELECT datid, state, count(*) AS sessions, \
+           max(greatest(extract(epoch FROM now() - xact_start), 0)) AS max_tx \
+         FROM pg_stat_get_activity(NULL) WHERE pid <> pg_backend_pid() GROUP BY datid, state) s ON s.datid = d.oid",
     )],
     read,
 };
 
 fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError> {
     let (mut databases, mut seen) = (BTreeSet::new(), BTreeMap::new());
-    let (mut open, mut oldest) = (0.0, 0.0_f64);
     for row in rows.iter() {
-        open += row.opt_f64("open_tx")?.unwrap_or(0.0);
-        oldest = oldest.max(row.opt_f64("oldest_tx")?.unwrap_or(0.0));
-        // Processes of the server itself are in no database.
-        let Some(database) = row.opt_str("datname")? else { continue };
+        let database = row.str("datname")?;
         databases.insert(database);
         if let Some(state) = row.opt_str("state")? {
             seen.insert((database, state), (row.f64("sessions")?, row.opt_f64("max_tx")?.unwrap_or(0.0)));
@@ -69,8 +56,6 @@ fn read(rows: &Rows, _scene: &Scene<'_>, page: &mut Page) -> Result<(), RowError
         page.put(&COUNT, &labels, sessions);
         page.put(&MAX_TX, &labels, max_tx);
     }
-    page.put(&OPEN_TX, &Labels::empty(), open);
-    page.put(&OLDEST_TX, &Labels::empty(), oldest);
     Ok(())
 }
 
@@ -82,7 +67,7 @@ mod tests {
     use surus_testkit::Server;
 
     #[test]
-    fn an_open_transaction_is_counted_and_surus_is_not() {
+    fn a_session_is_counted_by_its_state_and_surus_is_not() {
         let server = Server::builder().start();
         server.create_database("other");
         let runtime = runtime();
@@ -95,8 +80,6 @@ mod tests {
         assert_eq!(heard.value("pg_stat_activity_count", &state("postgres", "active")), 0.0);
         assert_eq!(heard.value("pg_stat_activity_count", &state("template0", "idle")), 0.0);
         assert_eq!(heard.points["pg_stat_activity_count"].len(), 4 * STATES.len());
-        assert_eq!(heard.value("pg_long_running_transactions", &[]), 1.0);
-        assert!(heard.value("pg_long_running_transactions_oldest_timestamp_seconds", &[]) > 0.0);
         runtime.block_on(idle.close());
     }
 }

@@ -1,7 +1,7 @@
 //! What holds for every collector, on every major that is here.
 
 use super::testing::{self, every, has_text, hear, heard_at, wait_for};
-use super::{ALL, OPT_IN, declared};
+use super::{ALL, OPT_IN, declared, with};
 use crate::collector::{Need, SKIPPED, TRUNCATED};
 use std::collections::{BTreeMap, BTreeSet};
 use surus_core::{
@@ -166,4 +166,17 @@ fn every_collector_reads_a_standby() {
     assert!(standby.value("pg_stat_user_tables_table_size_bytes", &table) > 1_000_000.0);
     assert!(standby.value("pg_sequence_used_ratio", &[("sequencename", "t_id_seq")]) > 0.0);
     assert!(standby.value("pg_xlog_location_bytes", &[]) > 0.0);
+}
+
+#[test]
+fn what_is_wanted_comes_in_addition_and_fine_sessions_instead() {
+    let names = |wanted: &[&str]| -> Vec<&'static str> {
+        let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+        with(&wanted).unwrap().iter().map(|collector| collector.name).collect()
+    };
+    assert_eq!(names(&[]).len(), ALL.len());
+    assert_eq!(names(&["process_idle"]).len(), ALL.len() + 1);
+    let fine = names(&["stat_activity_fine"]);
+    assert!(fine.len() == ALL.len() && fine.contains(&"stat_activity_fine") && !fine.contains(&"stat_activity"));
+    assert_eq!(with(&["nobody".to_owned()]).err().as_deref(), Some("nobody"));
 }

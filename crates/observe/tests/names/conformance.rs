@@ -79,7 +79,7 @@ fn unexplained(server: &Server) -> Option<BTreeSet<String>> {
             // NaN is how 0.11 says NULL.
             let nothing = block.samples.iter().all(|sample| sample.value.is_nan());
             let fine = allowed(name, What::Missing) || allowed(name, What::Wanted);
-            if !fine && !(nothing && allowed(name, What::Value)) {
+            if !(fine || nothing && allowed(name, What::Value)) {
                 wrong.insert(format!("{name} is missing"));
             }
             continue;
