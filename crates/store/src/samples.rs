@@ -60,7 +60,7 @@ pub struct Settings {
     pub keep_medium: Duration,
     /// How long aggregates over 1 hour, events, query texts and plans are kept.
     pub keep_long: Duration,
-    /// How large the file may become; the oldest goes first.
+    /// How large the file may become, with all that is in it, what waits to be sent too; the oldest samples go first.
     pub max_bytes: Option<u64>,
     /// Series of one target that may be alive at the same time.
     pub max_series_per_target: usize,
