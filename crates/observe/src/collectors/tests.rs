@@ -47,7 +47,7 @@ fn every_major_that_is_needed_has_a_text() {
 /// Something of all that collectors read.
 const SCENE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, body text);
     INSERT INTO t SELECT g, repeat('x', g % 50) FROM generate_series(1, 60000) g;
-    CREATE SCHEMA s; CREATE TABLE s.parted (id int) PARTITION BY RANGE (id);
+    CREATE SCHEMA s; CREATE TABLE s.parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
     CREATE TABLE s.part PARTITION OF s.parted FOR VALUES FROM (1) TO (100);
     CREATE SEQUENCE s.numbers MAXVALUE 100; CREATE SEQUENCE s.down INCREMENT -1 MINVALUE -10;
     CREATE MATERIALIZED VIEW s.seen AS SELECT count(*) FROM t;

@@ -1,6 +1,7 @@
-//! Tables and their indexes: rows read, changed, dead; vacuum and analyze; blocks read and hit. What pg_stat_user_tables,
-//! pg_statio_user_tables and the same views of indexes tell, in one query over the functions behind them: the views join
-//! and group again and again, and each asks for the same counters anew. Sums over a table's indexes are made here.
+//! Tables and their indexes: rows read, changed, dead; vacuum and analyze; blocks read and hit. All that
+//! pg_stat_user_tables, pg_statio_user_tables and the same views of indexes tell, in one query over the functions behind
+//! them: the views join and group again and again, and each asks for the same counters anew. Sums over a table's indexes
+//! are made here.
 //!
 //! 0.20 of the exporter renamed the `_blks_` of its sample queries to `_blocks_`; both are told, from one read.
 //!
@@ -122,7 +123,7 @@ macro_rules! tables {
              UNION ALL SELECT 'index', t.oid, NULL, NULL, c.relname, pg_stat_get_numscans(c.oid), \
                pg_stat_get_tuples_returned(c.oid), pg_stat_get_tuples_fetched(c.oid), pg_stat_get_blocks_fetched(c.oid), \
                pg_stat_get_blocks_hit(c.oid), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-               NULL, NULL, NULL, NULL FROM t JOIN pg_index i ON i.indrelid = t.oid JOIN pg_class c ON c.oid = i.indexrelid \
+               NULL, NULL, NULL, NULL FROM t JOIN pg_index i ON i.indrelid = t.oid JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i' \
              UNION ALL SELECT 'toast', t.oid, NULL, NULL, NULL, NULL, NULL, NULL, pg_stat_get_blocks_fetched(i.indexrelid), \
                pg_stat_get_blocks_hit(i.indexrelid), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
                NULL, NULL, NULL, NULL, NULL FROM t JOIN pg_index i ON i.indrelid = t.reltoastrelid"
