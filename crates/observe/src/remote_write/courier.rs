@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(5);
 const METADATA_EVERY: Duration = Duration::from_secs(600);
 /// How often the same trouble is logged.
 const SAY_EVERY: Duration = Duration::from_secs(60);
-/// How long the request under way may go on after the stop.
+/// How long sending may go on after the stop; then the rest waits on disk.
 const LAST_WITHIN: Duration = Duration::from_secs(3);
 
 pub struct Courier {
@@ -62,7 +62,7 @@ impl Courier {
             sleep(LAST_WITHIN).await;
         };
         tokio::pin!(end);
-        while !*stopped.borrow() {
+        loop {
             let next = tokio::select! {
                 next = self.step() => next,
                 () = &mut end => return,
@@ -82,6 +82,10 @@ impl Courier {
                     Some(wait)
                 }
             };
+            // Told so, or nobody is left who could.
+            if *stopped.borrow() || stopped.has_changed().is_err() {
+                return;
+            }
             let meter = Arc::clone(&self.meter);
             let waiting = async move {
                 match wait {
@@ -91,7 +95,8 @@ impl Courier {
             };
             tokio::select! {
                 () = waiting => {}
-                () = stop_said(&mut stopped) => return,
+                // What was handed over last is still sent, if the receiver takes it at once.
+                () = stop_said(&mut stopped) => {}
             }
         }
     }

@@ -55,7 +55,12 @@ impl Post {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         headers.insert("x-prometheus-remote-write-version", HeaderValue::from_static("0.1.0"));
-        let client = Client::builder()
+        // Without encryption no certificates of the system are needed, and a small container may have none.
+        let builder = match url.scheme() {
+            "http" => Client::builder().tls_certs_only([]),
+            _ => Client::builder(),
+        };
+        let client = builder
             .user_agent(concat!("surus/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             // A redirect would make a GET of it, or send the password elsewhere.
