@@ -73,7 +73,9 @@ impl<'a> Sets<'a> {
 /// The parts as text, families in the order of their names and each once, series in the order of their labels. Of two
 /// series with the same labels the first holds, since a scrape with both would be refused.
 pub fn render(parts: &[Part<'_>], format: Format) -> String {
-    let several = parts.iter().map(|part| part.server).collect::<BTreeSet<_>>().len() > 1;
+    // surus itself, and the machine, are no targets and have no server.
+    let servers: BTreeSet<&str> = parts.iter().map(|part| part.server).filter(|server| !server.is_empty()).collect();
+    let several = servers.len() > 1;
     let mut blocks: BTreeMap<&str, Block<'_>> = BTreeMap::new();
     let mut sets = Sets::default();
     for part in parts {
@@ -266,6 +268,13 @@ mod tests {
             text,
             "# HELP pg_up Is it there\n# TYPE pg_up gauge\npg_up{server=\"a:1\"} 1\npg_up{server=\"b:1\"} 0\n"
         );
+    }
+
+    #[test]
+    fn surus_itself_does_not_count_as_a_target() {
+        let (server, own) = ([told(&UP, &[(&[], 1.0)])], [told(&WAL, &[(&[], 2.0)])]);
+        let text = render(&[one("a:1", &server), one("", &own)], Format::Text);
+        assert!(text.contains("\npg_up 1\n") && text.contains("\npg_wal_total 2\n"), "{text}");
     }
 
     #[test]
