@@ -1,7 +1,8 @@
-//! Tables and their indexes: rows read, changed, dead; vacuum and analyze; blocks read and hit. All that
-//! pg_stat_user_tables, pg_statio_user_tables and the same views of indexes tell, in one query over the functions behind
-//! them: the views join and group again and again, and each asks for the same counters anew. Sums over a table's indexes
-//! are made here.
+//! Tables and their indexes: rows read, changed, dead; vacuum and analyze; blocks read and hit.
+//!
+//! All that pg_stat_user_tables, pg_statio_user_tables and the same views of indexes tell comes from one query over the
+//! functions behind them: the views join and group again and again, and each asks for the same counters anew. Sums over
+//! a table's indexes are made here.
 //!
 //! 0.20 of the exporter renamed the `_blks_` of its sample queries to `_blocks_`; both are told, from one read.
 //!
