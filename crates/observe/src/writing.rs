@@ -7,7 +7,7 @@ use crate::{
     snapshot::Answer,
 };
 use std::{collections::HashMap, sync::Arc};
-use surus_core::series::{Labels, METRIC_NAME, MetricKind, Told};
+use surus_core::series::{Family, Labels, METRIC_NAME, MetricKind};
 
 /// The label `job` of everything that is collected from a PostgreSQL server.
 const JOB: &str = "postgres";
@@ -36,6 +36,35 @@ struct Group {
     every_ms: i64,
     at_ms: i64,
     empty: bool,
+    written: Vec<Written>,
+}
+
+/// A series that was written: the labels that its collector told, and all of them. Cycles are alike, so the next one
+/// uses the same label sets, of which the store holds each too: none is made, compared or kept twice.
+#[derive(Clone)]
+struct Written {
+    family: &'static Family,
+    own: Labels,
+    full: Labels,
+}
+
+/// The series of the cycle before, to be found again: mostly at the same place.
+struct Before {
+    written: Vec<Written>,
+    /// By family and own labels; made when something was not at its place.
+    places: Option<HashMap<(&'static str, Labels), usize>>,
+}
+
+impl Before {
+    fn find(&mut self, at: usize, family: &'static Family, own: &Labels) -> Option<&Written> {
+        let fits = |one: &Written| std::ptr::eq(one.family, family) && one.own == *own;
+        if self.places.is_none() && self.written.get(at).is_some_and(fits) {
+            return self.written.get(at);
+        }
+        let key = |(at, one): (usize, &Written)| ((one.family.name, one.own.clone()), at);
+        let places = self.places.get_or_insert_with(|| self.written.iter().enumerate().map(key).collect());
+        places.get(&(family.name, own.clone())).and_then(|at| self.written.get(*at))
+    }
 }
 
 impl Writing {
@@ -77,18 +106,29 @@ impl Writing {
         every_ms: i64,
         answers: impl Iterator<Item = &'a Arc<Answer>>,
     ) {
-        let mut points = Vec::new();
+        let written = self.groups.get_mut(group).map(|before| std::mem::take(&mut before.written)).unwrap_or_default();
+        let mut now = Vec::with_capacity(written.len());
+        let mut points = Vec::with_capacity(written.len());
+        let mut before = Before { written, places: None };
         for told in answers.flat_map(|answer| &answer.told) {
-            self.add(told, &mut points);
+            for point in &told.points {
+                let one = match before.find(now.len(), told.family, &point.labels) {
+                    Some(one) => one.clone(),
+                    None => self.first(told.family, &point.labels),
+                };
+                points.push((one.full.clone(), point.value));
+                now.push(one);
+            }
         }
+        drop(before);
         if !self.undescribed.is_empty() {
             self.desk.take(Item::Describe(std::mem::take(&mut self.undescribed)));
         }
-        self.hand_over(group, at_ms, every_ms, points);
+        self.hand_over(group, at_ms, every_ms, points, now);
     }
 
-    fn add(&mut self, told: &Told, points: &mut Vec<(Labels, f64)>) {
-        let family = told.family;
+    /// A series that the cycle before had not.
+    fn first(&mut self, family: &'static Family, own: &Labels) -> Written {
         let name = match self.names.get(family.name) {
             Some(name) => name.clone(),
             None => {
@@ -98,21 +138,22 @@ impl Writing {
                 name
             }
         };
-        for point in &told.points {
-            let own = point.labels.pairs().iter().cloned();
-            let named = std::iter::once((self.name_label.clone(), name.clone()));
-            points.push((Labels::merged(own.chain(named).chain(self.common.iter().cloned())), point.value));
-        }
+        let named = std::iter::once((self.name_label.clone(), name));
+        let all = own.pairs().iter().cloned().chain(named).chain(self.common.iter().cloned());
+        Written { family, own: own.clone(), full: Labels::merged(all) }
     }
 
-    fn hand_over(&mut self, group: &str, at_ms: i64, every_ms: i64, points: Vec<(Labels, f64)>) {
+    fn hand_over(&mut self, group: &str, at_ms: i64, every_ms: i64, points: Vec<(Labels, f64)>, written: Vec<Written>) {
         let (name, empty) = (Arc::<str>::from(group), points.is_empty());
-        match self.groups.get(group) {
-            Some(before) if before.at_ms >= at_ms || (before.empty && empty) => return,
+        match self.groups.get_mut(group) {
+            Some(before) if before.at_ms >= at_ms || (before.empty && empty) => {
+                before.written = written;
+                return;
+            }
             None if empty => return,
             _ => {}
         }
-        self.groups.insert(name.clone(), Group { every_ms, at_ms, empty });
+        self.groups.insert(name.clone(), Group { every_ms, at_ms, empty, written });
         self.desk.take(Item::Batch(Batch { target: self.target.clone(), group: name, at_ms, every_ms, points }));
     }
 
@@ -135,7 +176,37 @@ impl Writing {
     pub(crate) fn end(&mut self, group: &str, at_ms: i64) {
         if let Some(before) = self.groups.get(group) {
             let (every_ms, at_ms) = (before.every_ms, at_ms.max(before.at_ms + 1));
-            self.hand_over(group, at_ms, every_ms, Vec::new());
+            self.hand_over(group, at_ms, every_ms, Vec::new(), Vec::new());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static ONE: Family = Family { name: "one", kind: MetricKind::Gauge, help: "" };
+    static OTHER: Family = Family { name: "other", kind: MetricKind::Gauge, help: "" };
+
+    fn labels(value: &str) -> Labels {
+        Labels::merged([("a", value)])
+    }
+
+    fn written(family: &'static Family, value: &str) -> Written {
+        Written { family, own: labels(value), full: labels(&format!("{}-{value}", family.name)) }
+    }
+
+    #[test]
+    fn a_series_is_found_again_wherever_it_is() {
+        let cycle = vec![written(&ONE, "x"), written(&ONE, "y"), written(&OTHER, "x")];
+        let mut before = Before { written: cycle, places: None };
+        let mut full = |at, family, value: &str| {
+            before.find(at, family, &labels(value)).map(|one| one.full.get("a").unwrap_or_default().to_owned())
+        };
+        assert_eq!(full(0, &ONE, "x").as_deref(), Some("one-x"));
+        assert_eq!(full(1, &ONE, "new"), None);
+        assert_eq!(full(2, &ONE, "y").as_deref(), Some("one-y"));
+        assert_eq!(full(3, &OTHER, "x").as_deref(), Some("other-x"));
+        assert_eq!(full(0, &OTHER, "y"), None);
     }
 }
