@@ -56,6 +56,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Watch servers: collect, remember, and answer over HTTP
     Serve(ServeArgs),
+    /// Sessions, who blocks whom, statements and replication, live in the terminal
+    Top(TopArgs),
     /// Take back a change that `surus fix --apply` made
     Undo(UndoArgs),
     /// Settings tuned to the machine and to what the server's counters say, as a plan
@@ -176,6 +178,28 @@ pub struct ServeArgs {
     /// How the log is written [default: text on a terminal, json elsewhere]
     #[arg(long, value_enum)]
     pub log_format: Option<DataFormat>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  surus top postgresql://me@db.example/shop     until q; h shows all keys
+  surus top --once --format json                two looks an interval apart, for a script
+
+Exit status: 0 · 2 usage, or no terminal · 4 the server was not reached")]
+pub struct TopArgs {
+    /// Connection string (URI or key=value); without one, the only target of the configuration, else PG* variables
+    #[arg(value_name = "DSN")]
+    pub target: Option<String>,
+    /// Seconds between looks
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub interval: u64,
+    /// Print one look and end
+    #[arg(long)]
+    pub once: bool,
+    /// With --once
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    pub format: DataFormat,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,12 +3,13 @@
 mod check;
 mod config;
 mod demo;
-mod fix;
+pub mod fix;
 mod grafana;
 mod promql;
 mod proof;
 mod query;
 mod serve;
+mod top;
 mod tune;
 mod undo;
 
@@ -32,6 +33,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Demo(demo) => demo::run(&global, demo).await,
         Command::Tune(tune) => tune::run(&global, tune).await,
         Command::Serve(serve) => serve::run(&global, serve).await,
+        Command::Top(top) => top::run(&global, top).await,
         Command::Undo(undo) => undo::run(&global, undo).await,
         Command::Query(query) => query::run(&global, query).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),

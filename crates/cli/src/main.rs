@@ -11,6 +11,7 @@ mod paint;
 mod progress;
 mod report;
 mod serve;
+mod top;
 mod wrap;
 
 use clap::Parser;

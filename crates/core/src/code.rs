@@ -111,6 +111,7 @@ codes! {
     OUTPUT_WRITE "SURUS-O001" Outside "the report cannot be written" "Check the path, its directory's mode and the free space."
     CHECK_UNKNOWN_ID "SURUS-O002" Usage "there is no such check" "List them: surus check list"
     INPUT_READ "SURUS-O003" Usage "a file that was named cannot be read" "Check the path and its mode."
+    OUTPUT_TERMINAL "SURUS-O004" Usage "there is no terminal that can be used" "Run it in a terminal, or print one look: surus top --once"
     // W: surus serve
     WEB_OPEN "SURUS-W001" Usage "surus does not listen on the network without a login" "Set [serve] password = \"file:/etc/surus/password\" (or token) in surus.toml, or listen on 127.0.0.1."
     WEB_PORT_TAKEN "SURUS-W002" Precondition "somebody listens on that address already" "Choose another with --listen, or find who has it: ss -ltnp"

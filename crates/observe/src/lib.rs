@@ -19,6 +19,7 @@ mod gate;
 pub mod host;
 mod house;
 pub mod lineage;
+pub mod live;
 mod observatory;
 pub mod own;
 pub mod process;

@@ -327,7 +327,8 @@ impl Entry {
     }
 }
 
-fn add(sum: &mut QueryDelta, more: &QueryDelta) {
+/// Adds what a statement did later to what it did before.
+pub(crate) fn add(sum: &mut QueryDelta, more: &QueryDelta) {
     sum.calls += more.calls;
     sum.rows += more.rows;
     sum.exec_time_ms += more.exec_time_ms;
