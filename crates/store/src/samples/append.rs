@@ -1,5 +1,6 @@
 //! Appending cycles.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
@@ -321,38 +322,38 @@ impl SampleStore {
         let (path, connection) = (&self.path, &writer.connection);
         let there = Row::at(path, connection, stream, at_ms)?;
         let mut values = there.map(|row| row.values).unwrap_or_default();
+        let mut added = Vec::new();
         for (id, value) in points {
             match values.get(&id) {
                 Some(has) if !is_stale(*has) => told.refused += usize::from(has.to_bits() != value.to_bits()),
                 _ => {
                     values.insert(id, value);
-                    change.ends.push((id, None));
-                    told.samples += 1;
+                    added.push(id);
                 }
             }
         }
+        told.samples = added.len();
+        let mut ended = Vec::new();
         for id in Row::before(path, connection, stream, at_ms)?.map(|row| row.alive()).unwrap_or_default() {
-            if let std::collections::btree_map::Entry::Vacant(place) = values.entry(id) {
+            if let Entry::Vacant(place) = values.entry(id) {
                 place.insert(stale());
-                change.ends.push((id, Some(at_ms)));
-                told.ended += 1;
+                ended.push(id);
             }
         }
+        told.ended = ended.len();
         let alive: Vec<SeriesId> = values.iter().filter(|(_, value)| !is_stale(**value)).map(|(id, _)| *id).collect();
         match Row::after(path, connection, stream, at_ms)? {
-            None => change.newest = Some((at_ms, alive)),
+            None => {
+                change.ends.extend(added.into_iter().map(|id| (id, None)));
+                change.ends.extend(ended.into_iter().map(|id| (id, Some(at_ms))));
+                change.newest = Some((at_ms, alive));
+            }
             Some(mut after) => {
-                // What ends here and is there again afterwards has not ended.
-                for id in after.alive() {
-                    change.ends.push((id, None));
-                }
                 let before = after.values.len();
                 for id in alive {
-                    if !after.values.contains_key(&id) {
-                        after.values.insert(id, stale());
-                        change.ends.push((id, Some(after.at_ms)));
-                    }
+                    after.values.entry(id).or_insert_with(stale);
                 }
+                self.late_ends(writer, stream, added, &after, change);
                 if after.values.len() > before {
                     change.rows.push((after.at_ms, after.values.into_iter().collect()));
                 }
@@ -360,6 +361,20 @@ impl SampleStore {
         }
         change.rows.push((at_ms, values.into_iter().collect()));
         Ok(())
+    }
+
+    /// Where series end that a cycle has which is not the newest: what the newest has goes on, and what ended later ended
+    /// there.
+    fn late_ends(&self, writer: &Writer, stream: StreamId, added: Vec<SeriesId>, after: &Row, change: &mut Change) {
+        let streams = writer.targets.values().flat_map(|target| target.streams.values());
+        let newest = streams.filter(|known| known.id == stream).flat_map(|known| &known.alive);
+        let newest: HashSet<SeriesId> = newest.copied().collect();
+        let index = self.index();
+        for id in added {
+            let ended = after.values.get(&id).is_some_and(|value| is_stale(*value)).then_some(after.at_ms);
+            let known = index.get(id).and_then(|known| known.last_ms);
+            change.ends.push((id, if newest.contains(&id) { None } else { known.max(ended) }));
+        }
     }
 
     /// Writes a change in one transaction, then remembers it.
@@ -395,6 +410,7 @@ impl SampleStore {
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what a commit has at hand")]
     fn remember(
         &self,
         writer: &mut Writer,

@@ -64,6 +64,26 @@ fn late_and_repeated_cycles_take_their_place() {
 }
 
 #[test]
+fn a_late_cycle_does_not_bring_back_what_has_ended() {
+    let (_directory, path, store) = store();
+    append(&store, START, &[("a", 1.0), ("b", 1.0)]).unwrap();
+    append(&store, START + 20_000, &[("a", 3.0), ("c", 3.0)]).unwrap();
+    append(&store, START + 30_000, &[("a", 4.0)]).unwrap();
+    append(&store, START + 10_000, &[("a", 2.0), ("b", 2.0), ("c", 2.0), ("d", 2.0)]).unwrap();
+    let found = all(&store, ALWAYS);
+    assert_eq!(found["b"], [(0, Some(1.0)), (10_000, Some(2.0)), (20_000, None)]);
+    assert_eq!(found["c"], [(10_000, Some(2.0)), (20_000, Some(3.0)), (30_000, None)]);
+    assert_eq!(found["d"], [(10_000, Some(2.0)), (20_000, None)]);
+    drop(store);
+    let store = SampleStore::open(&path, settings()).unwrap();
+    let told = append(&store, START + 40_000, &[("a", 5.0)]).unwrap();
+    assert_eq!((told.ended, told.new_series), (0, 0));
+    let window = |after, until| Window { after_ms: START + after, until_ms: START + until };
+    let there = |window| store.series(&[], window).unwrap().len();
+    assert_eq!([there(window(5_000, 40_000)), there(window(25_000, 40_000)), there(window(30_000, 40_000))], [4, 2, 1]);
+}
+
+#[test]
 fn limits_are_kept_and_said() {
     let (_directory, path, other) = store();
     drop(other);
