@@ -363,8 +363,8 @@ impl SampleStore {
         Ok(())
     }
 
-    /// Where series end that a cycle has which is not the newest: what the newest has goes on, and what ended later ended
-    /// there.
+    /// Where series end that a cycle has which is not the newest: what the newest has goes on, and what ended later
+    /// ended there.
     fn late_ends(&self, writer: &Writer, stream: StreamId, added: Vec<SeriesId>, after: &Row, change: &mut Change) {
         let streams = writer.targets.values().flat_map(|target| target.streams.values());
         let newest = streams.filter(|known| known.id == stream).flat_map(|known| &known.alive);
