@@ -41,7 +41,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
-        match units.iter().find(|(unit_ms, _)| ms > 0 && ms % unit_ms == 0) {
+        match units.iter().find(|(unit_ms, _)| ms > 0 && ms.is_multiple_of(*unit_ms)) {
             Some((unit_ms, unit)) => write!(f, "{}{unit}", ms / unit_ms),
             None => write!(f, "{ms}ms"),
         }

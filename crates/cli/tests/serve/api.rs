@@ -32,6 +32,7 @@ fn it_answers_as_prometheus_does() {
     let long = "x".repeat(1 << 20);
     assert_eq!(http(serve.port, "GET", "/-/ready", &[("X-Long", &long)], "").map_or(431, |answer| answer.status), 431);
     promtool(&serve);
+    dashboards(&serve);
     pages(&serve);
     assert!(serve.stop().success(), "{}", serve.log());
 }
@@ -102,6 +103,25 @@ fn promtool(serve: &Serve) {
     let said = run(&["query", "series", "--match=pg_up", &url]);
     assert!(said.contains(r#"{__name__="pg_up", instance="shop", job="postgres"}"#), "{said}");
     assert!(run(&["query", "labels", &url, "instance"]).contains("shop"));
+}
+
+/// Each query of the dashboards is one that can be answered; those that every server has something for are.
+fn dashboards(serve: &Serve) {
+    let output = Command::new(env!("CARGO_BIN_EXE_surus")).args(["grafana", "export"]).output().unwrap();
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let panels = all.as_array().unwrap().iter().flat_map(|dashboard| dashboard["panels"].as_array().unwrap());
+    let mut titles = Vec::new();
+    for panel in panels {
+        for query in panel["targets"].as_array().unwrap_or(&Vec::new()) {
+            let filled = query["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
+            if serve.value(&filled.replace("$instance", ".+").replace("$datname", ".+")).is_some() {
+                titles.push(panel["title"].as_str().unwrap());
+            }
+        }
+    }
+    for title in ["Up", "Uptime", "Connections used", "Connections", "Is a standby", "Time of the collectors"] {
+        assert!(titles.contains(&title), "{title} is empty; not empty are: {titles:?}");
+    }
 }
 
 fn pages(serve: &Serve) {

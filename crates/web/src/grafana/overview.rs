@@ -34,7 +34,7 @@ pub static DASHBOARD: Dashboard = Dashboard {
                     "percentunit",
                     6,
                     &[query(
-                        r#"sum by (instance) (pg_stat_database_numbackends{instance=~"$instance"}) / on (instance) pg_settings_max_connections{instance=~"$instance"}"#,
+                        r#"sum by (instance) (pg_stat_database_numbackends{instance=~"$instance"}) / max by (instance) (pg_settings_max_connections{instance=~"$instance"})"#,
                         "{{instance}}",
                     )],
                 ),
