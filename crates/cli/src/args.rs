@@ -192,7 +192,8 @@ pub struct TopArgs {
     #[arg(value_name = "DSN")]
     pub target: Option<String>,
     /// Seconds between looks
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
     pub interval: u64,
     /// Print one look and end
     #[arg(long)]

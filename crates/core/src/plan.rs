@@ -111,7 +111,8 @@ pub struct Step {
     pub seconds: Option<f64>,
     /// How it is taken back.
     pub undo: Undo,
-    /// Why it is taken only when its finding is asked for by name: somebody must stand still for it, or loses something.
+    /// Why it is taken only when its finding is asked for by name: somebody must stand still for it, or loses
+    /// something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_name: Option<String>,
 }
@@ -212,7 +213,8 @@ impl Step {
         self
     }
 
-    /// Why it is taken only when its finding is asked for by name; `None` when it is harmless enough to be taken unasked.
+    /// Why it is taken only when its finding is asked for by name; `None` when it is harmless enough to be taken
+    /// unasked.
     pub fn why_by_name(&self) -> Option<&str> {
         let stands_still = self.lock >= Lock::Share && self.interrupts == Interruption::Rewrite;
         self.by_name.as_deref().or(stands_still.then_some("nobody can change the table meanwhile"))

@@ -154,9 +154,9 @@ async fn watch(
     config: &Config,
 ) -> Result<(), Failure> {
     let mut keys = keys();
-    let mut due = tokio::time::Instant::now();
+    let mut due = clock::Deadline::after(Duration::ZERO);
     loop {
-        if !screen.paused && due <= tokio::time::Instant::now() {
+        if !screen.paused && due.passed() {
             match eyes.look(screen.page.needs()).await {
                 Ok(frame) => {
                     if screen.stale {
@@ -166,7 +166,7 @@ async fn watch(
                 }
                 Err(why) => screen.fail(why),
             }
-            due = tokio::time::Instant::now() + screen.interval;
+            due = clock::Deadline::after(screen.interval);
         }
         terminal
             .draw(|frame| draw::draw(frame, &screen, subject))
@@ -176,7 +176,7 @@ async fn watch(
                 Some(event) => event,
                 None => return Ok(()),
             },
-            () = tokio::time::sleep_until(due), if !screen.paused => continue,
+            () = tokio::time::sleep(due.remaining()), if !screen.paused => continue,
         };
         let Event::Key(key) = pressed else { continue };
         if key.kind == KeyEventKind::Release {
@@ -188,14 +188,14 @@ async fn watch(
         match screen.press(key) {
             Wish::Nothing => {}
             Wish::Quit => return Ok(()),
-            Wish::Look => due = tokio::time::Instant::now(),
+            Wish::Look => due = clock::Deadline::after(Duration::ZERO),
             Wish::Forget => {
                 eyes.eye.forget_statements();
-                due = tokio::time::Instant::now();
+                due = clock::Deadline::after(Duration::ZERO);
             }
             Wish::End { session, whole } => {
                 screen.message = Some(end(eyes, &session, whole, global, config).await);
-                due = tokio::time::Instant::now();
+                due = clock::Deadline::after(Duration::ZERO);
             }
         }
     }

@@ -145,8 +145,8 @@ impl Sessions {
         counts
     }
 
-    /// Who blocks whom: roots first, the one with most behind it at the top. A session that is blocked by several stands
-    /// under each; a circle (a deadlock that is not yet resolved) is entered once.
+    /// Who blocks whom: roots first, the one with most behind it at the top. A session that is blocked by several
+    /// stands under each; a circle (a deadlock that is not yet resolved) is entered once.
     pub fn blocking_tree(&self) -> Vec<Branch<'_>> {
         let by_pid: BTreeMap<i64, &LiveSession> = self.all.iter().map(|session| (session.pid, session)).collect();
         let mut waiters: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
