@@ -47,10 +47,14 @@ pub(super) async fn open(target: &Target, statement_timeout: Duration) -> Result
         let text = format!("{} runs PostgreSQL {}; nothing is collected there", target.label(), session.version());
         return Err(Why::error(code::CONNECT_VERSION, text));
     }
-    // Each view is read once per query, so a cache of statistics for the transaction would only cost (15 and newer).
-    if session.version().major() >= 15 {
-        session.run("SET stats_fetch_consistency = none").await.map_err(|error| Why::from(&error))?;
-    }
+    // Each view is read once per query, so a cache of statistics for the transaction would only cost (15 and newer). A
+    // server may end idle sessions (14 and newer), and this one is meant to stay.
+    let own = match session.version().major() {
+        15.. => "SET stats_fetch_consistency = none; SET idle_session_timeout = 0",
+        14 => "SET idle_session_timeout = 0",
+        _ => return Ok(session),
+    };
+    session.run(own).await.map_err(|error| Why::from(&error))?;
     Ok(session)
 }
 
@@ -153,7 +157,7 @@ impl Watch {
             trip.break_off();
         }
         self.standing.retry_at_ms = clock::now_ms();
-        self.runs.forget_answers();
+        self.runs.forget_answers(&why);
         self.writing.end_all(at_ms);
         self.average = Average::default();
         self.down(why, at_ms);

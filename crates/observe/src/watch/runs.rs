@@ -86,10 +86,10 @@ impl Runs {
         self.all.iter().filter(move |(key, run)| keep(key, run)).filter_map(|(_, run)| run.answer.as_ref())
     }
 
-    /// Nothing that was said holds any more.
-    pub(super) fn forget_answers(&mut self) {
-        for run in self.all.values_mut() {
-            run.answer = None;
+    /// Nothing that was said holds any more, for this reason.
+    pub(super) fn forget_answers(&mut self, why: &Why) {
+        for run in self.all.values_mut().filter(|run| run.answer.is_some()) {
+            (run.state, run.reason, run.answer) = (State::Failing, Some(why.clone()), None);
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Trip {
     seen: mpsc::Receiver<Seen>,
     /// Nobody wants to know any more what it sees.
     broken_off: bool,
+    /// The slow tier is part of it.
+    slow: bool,
 }
 
 /// What to run in a database.
@@ -118,7 +120,7 @@ impl Watch {
                 }
             }
         });
-        self.trip = Some(Trip { task, seen, broken_off: false });
+        self.trip = Some(Trip { task, seen, broken_off: false, slow: slow_ms.is_some() });
     }
 
     fn stops(&mut self, facts: &Arc<Facts>, detail_ms: Option<i64>, slow_ms: Option<i64>) -> Vec<Stop> {
@@ -157,8 +159,9 @@ impl Watch {
     /// A database has answered, or the trip has ended.
     pub(super) async fn came_by(&mut self, seen: Option<Seen>) {
         let Some(seen) = seen else {
-            self.trip = None;
-            self.write_slow_once();
+            if self.trip.take().is_some_and(|trip| trip.slow) {
+                self.write_slow_once();
+            }
             if std::mem::take(&mut self.slow_missed) {
                 self.grids.slow.hasten(clock::now_ms());
             }

@@ -1,8 +1,8 @@
 //! A target that is there, goes and comes back.
 
-use crate::scene::{EVER, settings, values, watch, watched};
+use crate::scene::{EVER, collector, settings, values, watch, watched};
 use surus_core::series::is_stale;
-use surus_observe::Watched;
+use surus_observe::{State, Watched};
 use surus_pg::server::Mode;
 use surus_testkit::Server;
 
@@ -40,6 +40,8 @@ async fn a_target_that_dies_is_down_and_comes_back_by_itself() {
     server.local_mut().stop(Mode::Fast).unwrap();
     let now = site.until("it is down", |now| values(now, "pg_up") == [(String::from("{}"), 0.0)]).await;
     assert!(!now.up && values(&now, "test_backends").is_empty());
+    let backends = collector(&now, "backends", None).unwrap();
+    assert!(backends.state == State::Failing && backends.reason.is_some(), "{backends:?}");
     site.until("the reason is known", |now| now.trouble.as_ref().is_some_and(|why| why.code == Some("SURUS-C006")))
         .await;
     server.local_mut().start(std::time::Duration::from_secs(60)).unwrap();
@@ -50,13 +52,12 @@ async fn a_target_that_dies_is_down_and_comes_back_by_itself() {
     site.observatory.stop().await;
     let up = site.samples("pg_up");
     assert_eq!(up[0].0, r#"pg_up{cluster="shop", instance="main", job="postgres"}"#);
-    let (first, last) = (up[0].1.first(), up[0].1.last());
-    assert!(up[0].1.contains(&0.0) && first == Some(&1.0) && last == Some(&1.0), "{up:?}");
-    assert!(!up[0].1.iter().any(|value| is_stale(*value)), "whether it is there is always known: {up:?}");
-    assert_eq!(
-        site.samples("up"),
-        up.iter().map(|(name, values)| (name.replace("pg_", ""), values.clone())).collect::<Vec<_>>()
-    );
+    // The last one is the mark that ends the series of a target that is not watched any more.
+    let (end, told) = up[0].1.split_last().unwrap();
+    assert!(is_stale(*end) && told.contains(&0.0) && told.first() == Some(&1.0) && told.last() == Some(&1.0), "{up:?}");
+    assert!(!told.iter().any(|value| is_stale(*value)), "whether it is there is always known: {up:?}");
+    let same = &site.samples("up")[0];
+    assert_eq!((same.0.as_str(), same.1.len()), (&*up[0].0.replace("pg_", ""), up[0].1.len()));
     let backends = &site.samples("test_backends")[0].1;
     assert!(backends.iter().any(|value| is_stale(*value)), "the series ended when the server did: {backends:?}");
 }
