@@ -161,7 +161,7 @@ Examples:
   surus serve                                           watch the targets of surus.toml
   surus serve --check-config                            is surus.toml fit for it?
 
-SIGHUP reads the configuration again, SIGTERM and Ctrl-C stop.
+SIGHUP reads the configuration again, SIGTERM and Ctrl-C stop. SURUS_LOG=surus_observe=debug says more of one part.
 
 Exit status: 0 stopped as asked · 2 the configuration is wrong · 3 the address or the data directory is taken
   4 something outside failed")]

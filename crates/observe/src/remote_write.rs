@@ -167,9 +167,14 @@ impl RemoteWrite {
 
     /// The series that end with this cycle.
     fn ended(&self, target: &str, group: &str, points: &[(Labels, f64)]) -> Vec<(Labels, f64)> {
-        let now = points.iter().map(|(labels, _)| labels.clone()).collect();
+        let key = (target.to_owned(), group.to_owned());
         let mut all = self.told_before.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = all.insert((target.to_owned(), group.to_owned()), now).unwrap_or_default();
+        let before = match points {
+            // A target that has gone leaves nothing behind.
+            [] => all.remove(&key),
+            _ => all.insert(key, points.iter().map(|(labels, _)| labels.clone()).collect()),
+        }
+        .unwrap_or_default();
         // Most cycles tell the same series in the same order.
         let same = before.len() == points.len() && before.iter().zip(points).all(|(before, (now, _))| before == now);
         if same {
