@@ -30,6 +30,8 @@ struct Quarrel {
 
 impl Quarrel {
     fn over(server: &Server) -> Self {
+        // At the end they go without a goodbye.
+        server.expect_log("connection to client lost");
         server.sql("CREATE TABLE quarrel(id int); INSERT INTO quarrel VALUES (1)");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let target = Target::parse(&server.dsn("postgres")).unwrap();

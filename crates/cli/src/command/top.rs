@@ -37,7 +37,9 @@ pub async fn run(global: &Global, args: TopArgs) -> Result<u8, Failure> {
     let target = one.target.clone().map_err(Failure::from)?;
     let mut eyes = Eyes::open(target).await?;
     if args.once {
-        return once(&mut eyes, args.interval, args.format).await;
+        let result = once(&mut eyes, args.interval, args.format).await;
+        eyes.close().await;
+        return result;
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Failure::new(
