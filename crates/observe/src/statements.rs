@@ -179,6 +179,11 @@ impl Reading {
         self.entries.len()
     }
 
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// What was not seen.
     pub fn missing(&self, at_most: usize) -> Option<Why> {
         if self.truncated {
