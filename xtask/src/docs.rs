@@ -54,6 +54,7 @@ const AREAS: &[(char, &str)] = &[
     ('G', "Configuration"),
     ('O', "Output"),
     ('W', "surus serve"),
+    ('M', "Series and PromQL"),
     ('X', "surus itself"),
 ];
 

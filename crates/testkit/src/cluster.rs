@@ -11,6 +11,7 @@ const STANDBY_EXPECTED: &[&str] = &[
     "could not connect to the primary server",
     "could not send end-of-streaming message to primary",
     "could not receive data from WAL stream",
+    "could not send data to WAL stream",
     "terminating walreceiver process due to administrator command",
 ];
 
