@@ -3,17 +3,8 @@
 use crate::{scene::Scene, verdict::Judged};
 use std::{future::Future, pin::Pin};
 use surus_core::finding::Severity;
-pub use surus_pg::Sql;
 use surus_pg::{Rows, Session, Target};
-
-/// What a check is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// The instance: it is looked at once, from whichever database surus is connected to.
-    Instance,
-    /// A database: it is looked at in every database that the role may connect to.
-    Database,
-}
+pub use surus_pg::{Scope, Sql};
 
 /// On which side of replication a check means something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

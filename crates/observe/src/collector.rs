@@ -1,6 +1,7 @@
 //! What a collector is: one static value per file of `collectors/`.
 
 use surus_core::series::{Family, Labels, MetricKind, Point, Told};
+pub use surus_pg::Scope;
 use surus_pg::{Facts, Row, RowError, Rows, Sql, quote};
 
 /// How often a collector runs, unless the configuration says otherwise.
@@ -12,15 +13,6 @@ pub enum Tier {
     Detail,
     /// Every 10 min: what reads the disk or much of the catalog, and what hardly changes.
     Slow,
-}
-
-/// What a collector is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// The instance: it is asked once, in whichever database surus is connected to.
-    Instance,
-    /// A database: it is asked in every database that the role may connect to.
-    Database,
 }
 
 /// On which side of replication a collector means something.

@@ -23,6 +23,8 @@ use surus_store::samples::QueryDelta;
 
 /// Entries of pg_stat_statements that one look reads.
 const STATEMENTS_AT_MOST: usize = 20_000;
+/// Statements whose sums or texts are kept.
+const KEPT_AT_MOST: usize = 40_000;
 /// Statements that are shown, and whose texts are fetched.
 const SHOWN_AT_MOST: usize = 100;
 
@@ -41,6 +43,8 @@ pub struct Frame {
     /// What happened since the look before; none for the first.
     pub pace: Option<Pace>,
     pub sessions: Sessions,
+    /// Since when the statements are counted, in seconds.
+    pub statements_since_s: f64,
     pub statements: Option<Result<Vec<Statement>, String>>,
     pub replication: Option<Result<Replication, String>>,
 }
@@ -68,7 +72,7 @@ pub struct Statement {
 pub struct Eye {
     statement_timeout: Duration,
     before: Option<Overview>,
-    shape: Option<Result<Shape, String>>,
+    shape: Option<Shape>,
     book: Book,
     /// By statement, role and database.
     sums: BTreeMap<(i64, String, String), QueryDelta>,
@@ -96,11 +100,6 @@ impl Eye {
         self.opened = Stopwatch::start();
     }
 
-    /// For how long statements have been counted.
-    pub fn counted_for(&self) -> Duration {
-        self.opened.elapsed()
-    }
-
     /// Looks once.
     ///
     /// # Errors
@@ -119,7 +118,8 @@ impl Eye {
             Besides::Replication => Some(said(self.replication(session, major, overview.in_recovery).await)?),
             _ => None,
         };
-        Ok(Frame { overview, pace, sessions, statements, replication })
+        let statements_since_s = self.opened.elapsed().as_secs_f64();
+        Ok(Frame { overview, pace, sessions, statements_since_s, statements, replication })
     }
 
     async fn ask(&self, session: &Session, sql: &str) -> Result<Rows, AskError> {
@@ -132,19 +132,30 @@ impl Eye {
         Ok(Replication::read(&nodes, &slots)?)
     }
 
-    async fn statements(&mut self, session: &Session) -> Result<Vec<Statement>, LookError> {
-        if self.shape.is_none() {
-            let rows = self.ask(session, WHERE_IT_IS).await?;
-            let none = "pg_stat_statements is not installed in this database: CREATE EXTENSION pg_stat_statements";
-            self.shape = Some(if rows.is_empty() { Err(none.to_owned()) } else { Ok(Shape::read(&rows)?) });
+    /// Where pg_stat_statements is; asked for again as long as it is nowhere.
+    async fn shape(&mut self, session: &Session) -> Result<Shape, LookError> {
+        if let Some(shape) = &self.shape {
+            return Ok(shape.clone());
         }
-        let shape = match &self.shape {
-            Some(Ok(shape)) => shape.clone(),
-            Some(Err(why)) => return Err(LookError::Absent(why.clone())),
-            None => return Err(LookError::Absent(String::new())),
-        };
+        let rows = self.ask(session, WHERE_IT_IS).await?;
+        if rows.is_empty() {
+            let none = "pg_stat_statements is not installed in this database: CREATE EXTENSION pg_stat_statements";
+            return Err(LookError::Absent(none.to_owned()));
+        }
+        let shape = Shape::read(&rows)?;
+        self.shape = Some(shape.clone());
+        Ok(shape)
+    }
+
+    async fn statements(&mut self, session: &Session) -> Result<Vec<Statement>, LookError> {
+        let shape = self.shape(session).await?;
         let rows = self.ask(session, &shape.numbers_sql(STATEMENTS_AT_MOST)).await?;
         let reading = Reading::read(&rows, STATEMENTS_AT_MOST)?;
+        // An eye that is open for days forgets rather than grows; since when it counts is in the frame.
+        if self.sums.len() > KEPT_AT_MOST || self.texts.len() > KEPT_AT_MOST {
+            self.texts.clear();
+            self.forget_statements();
+        }
         for delta in self.book.enter(reading).deltas {
             let key = (delta.query_id, delta.user.clone(), delta.database.clone());
             self.sums.entry(key).and_modify(|sum| add(sum, &delta)).or_insert(delta);

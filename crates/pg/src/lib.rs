@@ -34,4 +34,4 @@ pub use programs::Programs;
 pub use rows::{Row, RowError, Rows};
 pub use server::LocalServer;
 pub use session::{Asked, Manners, Session, Warning};
-pub use sql::Sql;
+pub use sql::{Scope, Sql};

@@ -1,4 +1,13 @@
-//! Queries that differ between majors.
+//! Where a query is asked, and queries that differ between majors.
+
+/// What a check or a collector is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The instance: it is asked once, in whichever database surus is connected to.
+    Instance,
+    /// A database: it is asked in every database that the role may connect to.
+    Database,
+}
 
 /// A query for a range of majors, both ends included.
 #[derive(Debug, Clone, Copy)]

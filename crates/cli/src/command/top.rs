@@ -21,7 +21,7 @@ use surus_core::{
     proof::{Outcome, Proof, ProofStep},
 };
 use surus_observe::live::{Besides, Eye, LookError, ending_sql, sessions::LiveSession};
-use surus_pg::{Facts, Manners, Session, Target};
+use surus_pg::{AskErrorKind, Facts, Manners, Session, Target};
 use tokio::sync::mpsc;
 
 /// A look may take so long; after that the server is too busy to be asked.
@@ -224,6 +224,9 @@ async fn end(eyes: &Eyes, session: &LiveSession, whole: bool, global: &Global, c
     let answer = eyes.session.ask(&sql).await;
     let what = if whole { "session terminated" } else { "statement cancelled" };
     let (done, said) = match &answer {
+        Err(error) if error.kind == AskErrorKind::Closed => {
+            (false, format!("the connection was lost, it may have been done or not: {}", error.message))
+        }
         Err(error) => (false, format!("nothing was done: {}", error.message)),
         Ok(rows) if rows.is_empty() => (false, format!("process {} has ended by itself", session.pid)),
         Ok(rows) if rows.first().and_then(|row| row.bool("done")).unwrap_or(false) => {

@@ -430,6 +430,7 @@ mod tests {
             overview: Overview::default(),
             pace: None,
             sessions: Sessions { all, truncated: false },
+            statements_since_s: 0.0,
             statements: None,
             replication: None,
         });

@@ -18,13 +18,13 @@ fn table(
     frame: &mut Frame<'_>,
     area: Rect,
     columns: &Columns,
-    last: &'static str,
+    last: &str,
     rows: Vec<Row<'_>>,
     screen: &Screen,
     look: Look,
 ) {
     let widths = columns.iter().map(|(_, width)| Constraint::Length(*width)).chain([Constraint::Min(10)]);
-    let titles = columns.iter().map(|(title, _)| *title).chain([last]).map(Cell::from);
+    let titles = columns.iter().map(|(title, _)| *title).chain([last]).map(|title| Cell::from(title.to_owned()));
     let table = Table::new(rows, widths)
         .header(Row::new(titles).style(look.strong()))
         .column_spacing(1)
@@ -204,7 +204,8 @@ pub fn statements(frame: &mut Frame<'_>, area: Rect, screen: &Screen, look: Look
         cells.push(Cell::from(one_line(text, width)));
         Row::new(cells)
     });
-    table(frame, area, &columns, "STATEMENT", rows.collect(), screen, look);
+    let since = screen.frame.as_ref().map_or(0.0, |seen| seen.statements_since_s);
+    table(frame, area, &columns, &format!("STATEMENT (in {})", short_time(since)), rows.collect(), screen, look);
 }
 
 pub fn replication(frame: &mut Frame<'_>, area: Rect, screen: &Screen, look: Look) {

@@ -61,6 +61,7 @@ fn seen() -> Seen {
             deadlocks: 1.0,
         }),
         sessions: Sessions { all: vec![idle, waiting, vacuum, busy], truncated: false },
+        statements_since_s: 754.0,
         statements: Some(Ok(vec![Statement {
             query_id: 1,
             database: "shop".into(),
