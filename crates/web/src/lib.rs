@@ -7,6 +7,7 @@
 
 pub mod access;
 mod api;
+mod assets;
 pub mod grafana;
 mod health;
 mod metrics;
@@ -32,7 +33,7 @@ pub fn routes(site: Arc<Site>) -> Router {
         .route("/probe", get(metrics::probe))
         .route("/login", get(pages::login).post(access::log_in))
         .route("/logout", axum::routing::post(access::log_out))
-        .route("/static/surus.css", get(pages::style))
+        .route("/static/{file}", get(assets::asset))
         .route("/-/healthy", get(health::healthy))
         .route("/-/ready", get(health::ready))
         .nest("/api/v1", api::routes())

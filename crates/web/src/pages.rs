@@ -17,11 +17,9 @@ use frame::frame;
 use maud::html;
 use serde::Deserialize;
 
-const STYLE: &str = include_str!("pages/surus.css");
-
-/// Only what this server itself gives may be loaded; nothing runs, nothing frames.
-const POLICY: &str =
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// Only what this server itself gives may be loaded, run and asked; nothing frames.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// Headers that every answer carries.
 pub async fn harden(mut response: Response) -> Response {
@@ -34,12 +32,6 @@ pub async fn harden(mut response: Response) -> Response {
     set(header::REFERRER_POLICY, "same-origin");
     set(header::CACHE_CONTROL, "no-store");
     response
-}
-
-/// `/static/surus.css`
-pub async fn style() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=3600")];
-    (headers, STYLE).into_response()
 }
 
 /// What the login page is called with.

@@ -137,13 +137,21 @@ fn pages(serve: &Serve) {
     let first = serve.get("/").unwrap();
     assert!(first.body.contains("The target answers") && first.body.contains("shop"), "{}", first.body);
     assert!(first.head.contains("content-security-policy: default-src 'none'"), "{}", first.head);
-    for external in ["http://", "https://", "<script", "style="] {
+    for external in ["http://", "https://", "<script>", "style=", "onclick="] {
         assert!(!first.body.contains(external), "{external} is in {}", first.body);
     }
     let collectors = serve.get("/collectors").unwrap();
     assert!(collectors.status == 200 && collectors.body.contains("stat_database"), "{}", collectors.body);
-    assert!(serve.get("/static/surus.css").unwrap().head.contains("content-type: text/css"));
+    let style = linked(&first.body, "stylesheet\" href=\"");
+    assert!(serve.get(style).unwrap().head.contains("content-type: text/css"));
+    let script = serve.get(linked(&first.body, "script defer src=\"")).unwrap();
+    assert!(script.head.contains("text/javascript") && script.head.contains("immutable"), "{}", script.head);
     assert_eq!(serve.get("/nothing").unwrap().status, 404);
     // A page elsewhere that calls this machine by a name of its own.
     assert_eq!(http(serve.port, "GET", "/metrics", &[("Host", "evil.example")], "").unwrap().status, 421);
+}
+
+/// What follows the words on the page, to the next quotation mark.
+fn linked<'a>(page: &'a str, words: &str) -> &'a str {
+    page.split_once(words).and_then(|(_, rest)| rest.split_once('"')).map(|(address, _)| address).unwrap()
 }

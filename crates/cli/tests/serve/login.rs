@@ -33,9 +33,10 @@ fn nothing_is_said_without_a_login() {
         assert_eq!(status(&serve, path, &[]), 401, "{path}");
         assert_eq!(status(&serve, path, &[("Authorization", "Basic c3VydXM6d3Jvbmc=")]), 401, "{path}");
     }
-    for path in ["/-/healthy", "/-/ready", "/login", "/static/surus.css"] {
+    for path in ["/-/healthy", "/-/ready", "/login"] {
         assert_eq!(status(&serve, path, &[]), 200, "{path}");
     }
+    assert_eq!(status(&serve, "/static/nothing", &[]), 404);
     let page = http(serve.port, "GET", "/collectors?a=b", &[("Accept", "text/html")], "").unwrap();
     assert!(page.status == 303 && page.head.contains("location: /login?next=%2fcollectors%3fa%3db"), "{}", page.head);
 }

@@ -1,5 +1,6 @@
 //! What stands around every page.
 
+use crate::assets;
 use axum::response::Html;
 use maud::{DOCTYPE, Markup, html};
 
@@ -12,7 +13,9 @@ pub fn frame(title: &str, logged_in: bool, body: Markup) -> Html<String> {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
-                link rel="stylesheet" href="/static/surus.css";
+                link rel="stylesheet" href=(assets::style_path());
+                script src=(assets::theme_path()) {}
+                script defer src=(assets::script_path()) {}
             }
             body {
                 header {

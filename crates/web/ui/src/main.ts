@@ -1,0 +1,5 @@
+// The script of the pages: each file brings its element or behaviour with it.
+
+import "./navigate";
+import "./live";
+import "./plot";

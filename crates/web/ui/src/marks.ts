@@ -1,0 +1,59 @@
+// Events that happened: asked once for a page and range, drawn on every plot.
+
+import { get } from "./api";
+
+export interface Mark {
+  /** Seconds since 1970. */
+  readonly at: number;
+  readonly kind: string;
+  readonly title: string;
+  readonly detail: string;
+}
+
+interface Told {
+  readonly at_ms: number;
+  readonly kind: string;
+  readonly title: string;
+  readonly detail?: string | null;
+}
+
+const KEPT = 8;
+const asked = new Map<string, Promise<readonly Mark[]>>();
+
+/** The events of a target in a range of seconds; none where the server has no such address. */
+export function marks(target: string, from: number, to: number): Promise<readonly Mark[]> {
+  const path = `/api/surus/v1/events?${new URLSearchParams({ target, from: String(from), to: String(to) })}`;
+  const kept = asked.get(path);
+  if (kept) return kept;
+  const answer = get<{ events: readonly Told[] }>(path).then(
+    ({ events }) => events.map((event) => (
+      { at: event.at_ms / 1000, kind: event.kind, title: event.title, detail: event.detail ?? "" }
+    )),
+    () => [],
+  );
+  asked.set(path, answer);
+  const oldest = asked.keys().next();
+  if (asked.size > KEPT && !oldest.done) asked.delete(oldest.value);
+  return answer;
+}
+
+/** The variable of the colour of a kind of event. */
+export function markColour(kind: string): string {
+  if (/restart|failover|promot|crash|down|terminat|cancel/.test(kind)) return "--event-restart";
+  if (/setting|config|reload/.test(kind)) return "--event-setting";
+  if (/deploy|release|migration/.test(kind)) return "--event-deploy";
+  if (/ddl|schema|created|dropped|relation|table|index/.test(kind)) return "--event-schema";
+  if (/vacuum|analyze|checkpoint|backup/.test(kind)) return "--event-vacuum";
+  return "--event";
+}
+
+/** Marks that would stand on each other, as one. */
+export function grouped(all: readonly Mark[], apart: number): ReadonlyArray<readonly Mark[]> {
+  const groups: Mark[][] = [];
+  for (const mark of [...all].sort((a, b) => a.at - b.at)) {
+    const last = groups.at(-1);
+    if (last?.[0] && mark.at - last[0].at < apart) last.push(mark);
+    else groups.push([mark]);
+  }
+  return groups;
+}
