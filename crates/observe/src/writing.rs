@@ -7,7 +7,7 @@ use crate::{
     snapshot::Answer,
 };
 use std::{collections::HashMap, sync::Arc};
-use surus_core::series::{Family, Labels, METRIC_NAME, MetricKind};
+use surus_core::series::{Family, Labels, MetricKind};
 
 /// The label `job` of everything that is collected from a PostgreSQL server.
 const JOB: &str = "postgres";
@@ -24,7 +24,6 @@ pub(crate) struct Writing {
     target: Arc<str>,
     /// `job`, `instance` and, where it is known, `cluster`.
     common: Vec<(Arc<str>, Arc<str>)>,
-    name_label: Arc<str>,
     names: HashMap<&'static str, Arc<str>>,
     groups: HashMap<Arc<str>, Group>,
     /// Families that are new in this cycle.
@@ -39,8 +38,8 @@ struct Group {
     written: Vec<Written>,
 }
 
-/// A series that was written: the labels that its collector told, and all of them. Cycles are alike, so the next one
-/// uses the same label sets, of which the store holds each too: none is made, compared or kept twice.
+/// A series that was written: the labels that its collector told last, and all of them. Cycles are alike, so the next
+/// one uses the same full label sets, which the store holds too: none is made or kept twice.
 #[derive(Clone)]
 struct Written {
     family: &'static Family,
@@ -81,7 +80,6 @@ impl Writing {
             desk,
             target: watched.name.as_str().into(),
             common,
-            name_label: METRIC_NAME.into(),
             names: HashMap::new(),
             groups: HashMap::new(),
             undescribed: Vec::new(),
@@ -110,14 +108,16 @@ impl Writing {
         let mut now = Vec::with_capacity(written.len());
         let mut points = Vec::with_capacity(written.len());
         let mut before = Before { written, places: None };
+        // The series of a row share all labels but the name.
+        let mut rows = HashMap::new();
         for told in answers.flat_map(|answer| &answer.told) {
             for point in &told.points {
-                let one = match before.find(now.len(), told.family, &point.labels) {
-                    Some(one) => one.clone(),
-                    None => self.first(told.family, &point.labels),
+                let full = match before.find(now.len(), told.family, &point.labels) {
+                    Some(one) => one.full.clone(),
+                    None => self.first(told.family, &point.labels, &mut rows),
                 };
-                points.push((one.full.clone(), point.value));
-                now.push(one);
+                points.push((full.clone(), point.value));
+                now.push(Written { family: told.family, own: point.labels.clone(), full });
             }
         }
         drop(before);
@@ -127,8 +127,9 @@ impl Writing {
         self.hand_over(group, at_ms, every_ms, points, now);
     }
 
-    /// A series that the cycle before had not.
-    fn first(&mut self, family: &'static Family, own: &Labels) -> Written {
+    /// All labels of a series that the cycle before had not. `rows` has those of other series of this cycle, without a
+    /// name, by the place of what the collector told.
+    fn first(&mut self, family: &'static Family, own: &Labels, rows: &mut HashMap<usize, Labels>) -> Labels {
         let name = match self.names.get(family.name) {
             Some(name) => name.clone(),
             None => {
@@ -138,9 +139,9 @@ impl Writing {
                 name
             }
         };
-        let named = std::iter::once((self.name_label.clone(), name));
-        let all = own.pairs().iter().cloned().chain(named).chain(self.common.iter().cloned());
-        Written { family, own: own.clone(), full: Labels::merged(all) }
+        let all = || own.pairs().chain(self.common.iter().map(|(name, value)| (name, value)));
+        let all = || Labels::merged(all().map(|(name, value)| (name.clone(), value.clone())));
+        rows.entry(own.place()).or_insert_with(all).named(&name)
     }
 
     fn hand_over(&mut self, group: &str, at_ms: i64, every_ms: i64, points: Vec<(Labels, f64)>, written: Vec<Written>) {

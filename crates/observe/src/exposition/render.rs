@@ -47,7 +47,7 @@ struct Sets<'a> {
 impl<'a> Sets<'a> {
     fn place(&mut self, labels: &'a Labels, server: &'a str) -> usize {
         let all = &mut self.all;
-        *self.known.entry((labels.pairs().as_ptr() as usize, server)).or_insert_with(|| {
+        *self.known.entry((labels.place(), server)).or_insert_with(|| {
             all.push((labels, server));
             all.len() - 1
         })

@@ -69,7 +69,7 @@ fn wire_labels(labels: &Labels, external: &[(Arc<str>, Arc<str>)]) -> Vec<Label>
     if external.is_empty() {
         return labels.iter().map(wire).collect();
     }
-    let all = external.iter().cloned().chain(labels.pairs().iter().cloned());
+    let all = external.iter().cloned().chain(labels.pairs().map(|(name, value)| (name.clone(), value.clone())));
     Labels::merged(all).iter().map(wire).collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use surus_core::series::{Labels, Matcher, Op, Window};
+use surus_core::series::{Labels, METRIC_NAME, Matcher, Op, Window};
 
 use super::bytes::checksum;
 use super::{Damage, SeriesId, StreamId};
@@ -51,7 +51,7 @@ impl Index {
     pub(super) fn load(path: &std::path::Path, connection: &Connection) -> Result<Self> {
         let sqlite = |error| crate::StoreError::from_sqlite(path, error);
         let mut index = Self { next_label: 1, next_series: 1, ..Self::default() };
-        let mut pairs: HashMap<u32, (Arc<str>, Arc<str>)> = HashMap::new();
+        let mut shelf = Shelf::default();
         let mut names: HashMap<String, Arc<str>> = HashMap::new();
         let mut statement = connection.prepare("SELECT id, name, value FROM label").map_err(sqlite)?;
         let mut rows = statement.query([]).map_err(sqlite)?;
@@ -59,7 +59,7 @@ impl Index {
             let (id, name, value): (u32, String, String) = row.try_into().map_err(sqlite)?;
             let name = Arc::clone(names.entry(name).or_insert_with_key(|name| Arc::from(name.as_str())));
             index.next_label = index.next_label.max(id.saturating_add(1));
-            pairs.insert(id, (name, value.into()));
+            shelf.pairs.insert(id, (name, value.into()));
         }
         let mut statement =
             connection.prepare("SELECT id, stream, labels, first_ms, last_ms, sum FROM series").map_err(sqlite)?;
@@ -67,7 +67,8 @@ impl Index {
         while let Some(row) = rows.next().map_err(sqlite)? {
             let (id, stream, labels, first_ms, last_ms, sum): (u32, u32, String, i64, Option<i64>, u32) =
                 row.try_into().map_err(sqlite)?;
-            let (labels, label_ids) = read_labels(&labels, &pairs)
+            let (labels, label_ids) = shelf
+                .labels(&labels)
                 .and_then(|(labels, ids)| {
                     if label_sum(id, stream, &labels) == sum {
                         Ok((labels, ids))
@@ -99,21 +100,13 @@ impl Index {
     /// same append has made already.
     pub(super) fn plan(&self, labels: &Labels, pending: &mut Pending) -> NewSeries {
         let mut label_ids = Vec::with_capacity(labels.len());
-        let mut shared = Vec::with_capacity(labels.len());
         for (name, value) in labels.pairs() {
-            let (name, value, id) = match self.labels.get_key_value(name) {
-                Some((name, values)) => match values.get_key_value(value) {
-                    Some((value, posting)) => (name.clone(), value.clone(), posting.label),
-                    None => (name.clone(), value.clone(), pending.label(self.next_label, name, value)),
-                },
-                None => (name.clone(), value.clone(), pending.label(self.next_label, name, value)),
-            };
-            label_ids.push(id);
-            shared.push((name, value));
+            let known = self.labels.get(name).and_then(|values| values.get(value)).map(|posting| posting.label);
+            label_ids.push(known.unwrap_or_else(|| pending.label(self.next_label, name, value)));
         }
         let id = self.next_series.saturating_add(pending.series);
         pending.series += 1;
-        NewSeries { id, labels: Labels::merged(shared), label_ids }
+        NewSeries { id, labels: labels.clone(), label_ids }
     }
 
     /// Takes over what an append that succeeded has made.
@@ -127,7 +120,7 @@ impl Index {
     }
 
     fn insert(&mut self, new: &NewSeries, known: Known) {
-        for ((name, value), label) in new.labels.pairs().iter().zip(&new.label_ids) {
+        for ((name, value), label) in new.labels.pairs().zip(&new.label_ids) {
             let values = self.labels.entry(Arc::clone(name)).or_default();
             let posting =
                 values.entry(Arc::clone(value)).or_insert_with(|| Posting { label: *label, series: Vec::new() });
@@ -253,14 +246,29 @@ pub(super) fn label_sum(id: SeriesId, stream: StreamId, labels: &Labels) -> u32 
     checksum(&text, &[i64::from(id), i64::from(stream)])
 }
 
-fn read_labels(
-    ids: &str,
-    pairs: &HashMap<u32, (Arc<str>, Arc<str>)>,
-) -> std::result::Result<(Labels, Vec<u32>), Damage> {
-    let ids: Vec<u32> = serde_json::from_str(ids).map_err(|_| Damage("its labels are no list of ids"))?;
-    let found: Option<Vec<_>> = ids.iter().map(|id| pairs.get(id).cloned()).collect();
-    let labels = Labels::new(found.ok_or(Damage("one of its labels is not there"))?);
-    let labels = labels.map_err(|_| Damage("it has a label twice"))?;
-    // In the order of the names, so that ids and labels stay side by side.
-    if labels.len() == ids.len() { Ok((labels, ids)) } else { Err(Damage("it has an empty label")) }
+/// Labels by their ids, while a file is read: series that differ in their metric names share the others.
+#[derive(Default)]
+struct Shelf {
+    pairs: HashMap<u32, (Arc<str>, Arc<str>)>,
+    others: HashMap<Vec<u32>, Labels>,
+}
+
+impl Shelf {
+    /// The labels of a series, and their ids in the order of the names, so that both stay side by side.
+    fn labels(&mut self, ids: &str) -> std::result::Result<(Labels, Vec<u32>), Damage> {
+        let ids: Vec<u32> = serde_json::from_str(ids).map_err(|_| Damage("its labels are no list of ids"))?;
+        let found: Option<Vec<_>> = ids.iter().map(|id| self.pairs.get(id)).collect();
+        let found = found.ok_or(Damage("one of its labels is not there"))?;
+        let metric = found.iter().position(|(name, _)| **name == *METRIC_NAME);
+        let others: Vec<u32> = (0..ids.len()).filter(|at| Some(*at) != metric).map(|at| ids[at]).collect();
+        let labels = match (metric, self.others.get(&others)) {
+            (Some(at), Some(labels)) => labels.named(&found[at].1),
+            _ => {
+                let labels = Labels::new(found.into_iter().cloned()).map_err(|_| Damage("it has a label twice"))?;
+                self.others.insert(others, labels.clone());
+                labels
+            }
+        };
+        if labels.len() == ids.len() { Ok((labels, ids)) } else { Err(Damage("it has an empty label")) }
+    }
 }
