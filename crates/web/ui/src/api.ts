@@ -14,7 +14,11 @@ export interface Sample {
 }
 
 /** What the server said instead of an answer. */
-export class ApiError extends Error {}
+export class ApiError extends Error {
+  constructor(message: string, readonly status = 0) {
+    super(message);
+  }
+}
 
 let running = 0;
 const waiting: Array<() => void> = [];
@@ -41,8 +45,8 @@ interface Answer<T> {
 async function read<T>(response: Response): Promise<T> {
   const answer = (await response.json().catch(() => ({}))) as Answer<T>;
   if (response.ok && answer.status === "success" && answer.data !== undefined) return answer.data;
-  if (response.status === 401) throw new ApiError("You are no longer logged in. Load the page again.");
-  throw new ApiError(answer.error ?? `The server answered ${response.status} ${response.statusText}`);
+  if (response.status === 401) throw new ApiError("You are no longer logged in. Load the page again.", 401);
+  throw new ApiError(answer.error ?? `The server answered ${response.status} ${response.statusText}`, response.status);
 }
 
 /** Puts a question; what cannot be reached is said in words. */

@@ -59,7 +59,7 @@ function valueRange(look: Look, least: number, most: number): [number, number] {
   let high = look.max ?? most;
   if (showsLimit(most, look.limit) && look.max === undefined) high = Math.max(high, look.limit * 1.05);
   if (look.max === undefined) high += (high - low) * 0.06;
-  if (look.min === "auto") low -= (high - low) * 0.06;
+  if (look.min === "auto") low = least >= 0 ? Math.max(0, low - (high - low) * 0.06) : low - (high - low) * 0.06;
   if (!(high > low)) high = low + (look.unit === "percent" ? 0.01 : 1);
   return [low, high];
 }
@@ -118,7 +118,8 @@ function alone(plot: uPlot, index: number): number[] {
 
 function lines(frame: Frame, look: () => Look, hidden: ReadonlySet<string>): uPlot.Series[] {
   const filled = look().kind !== "line";
-  const only = frame.series.length === 1;
+  // An area under a line says that it stands on nought.
+  const only = frame.series.length === 1 && look().min === undefined;
   return frame.series.map(({ name, colour }) => {
     const stroke = () => resolve(colour);
     const shared = { label: name, scale: "y", show: !hidden.has(name), spanGaps: false };
@@ -138,7 +139,16 @@ function limitLine(plot: uPlot, look: Look, most: number): void {
   ctx.save();
   ctx.font = FONT.replace("11px", `${11 * ratio}px`);
   ctx.textAlign = "right";
-  ctx.fillStyle = resolve("--ink");
+  const right = bbox.left + bbox.width - 4 * ratio;
+  const words = (text: string, y: number): void => {
+    // On a ground of its own, so that it can be read over areas too.
+    const width = ctx.measureText(text).width + 6 * ratio;
+    ctx.fillStyle = thin(resolve("--card"), 0.8);
+    ctx.fillRect(right - width + 3 * ratio, y, width, 14 * ratio);
+    ctx.fillStyle = resolve("--ink");
+    ctx.textBaseline = "top";
+    ctx.fillText(text, right, y + 2 * ratio);
+  };
   if (showsLimit(most, limit)) {
     const y = Math.round(plot.valToPos(limit, "y", true));
     ctx.strokeStyle = resolve("--ink");
@@ -148,11 +158,9 @@ function limitLine(plot: uPlot, look: Look, most: number): void {
     ctx.moveTo(bbox.left, y);
     ctx.lineTo(bbox.left + bbox.width, y);
     ctx.stroke();
-    ctx.textBaseline = "bottom";
-    ctx.fillText(look.limitLabel, bbox.left + bbox.width - 4 * ratio, y - 2 * ratio);
+    words(look.limitLabel, y - 16 * ratio);
   } else {
-    ctx.textBaseline = "top";
-    ctx.fillText(`${look.limitLabel} ↑`, bbox.left + bbox.width - 4 * ratio, bbox.top + 2 * ratio);
+    words(`${look.limitLabel} ↑`, bbox.top + 2 * ratio);
   }
   ctx.restore();
 }

@@ -10,13 +10,24 @@ export function unit(name: string | null): Unit {
   return UNITS.find((known) => known === name) ?? "count";
 }
 
+/** At most so many places, without noughts at the end. */
+function short(value: number, places: number): string {
+  return value.toFixed(places).replace(/\.?0+$/, "");
+}
+
+/** Nearly all is not all: 99.97 does not become 100. */
+function percent(value: number): string {
+  if (value > 99 && value < 100) return short(Math.floor(value * 1000) / 1000, 3);
+  return digits(value);
+}
+
 /** Three digits that count, without noughts at the end. */
 function digits(value: number): string {
   const size = Math.abs(value);
   if (size === 0) return "0";
   if (size >= 100) return grouped(Math.round(value));
   const places = size >= 10 ? 1 : size >= 1 ? 2 : Math.min(8, 2 - Math.floor(Math.log10(size)));
-  return value.toFixed(places).replace(/\.?0+$/, "");
+  return places > 0 ? short(value, places) : String(value);
 }
 
 /** Thousands apart by a thin space that does not break. */
@@ -57,9 +68,9 @@ export function number(value: number | null | undefined, unit: Unit): string {
     case "per_second": return `${scaled(value, 1000, SI)}/s`;
     case "seconds": return duration(value);
     case "milliseconds": return duration(value / 1000);
-    case "percent": return `${digits(value * 100)}\u00a0%`;
-    case "count":
-    case "sessions": return scaled(value, 1000, SI);
+    case "percent": return `${percent(value * 100)}\u00a0%`;
+    case "count": return scaled(value, 1000, SI);
+    case "sessions": return value > 0 && value < 0.005 ? "<0.01" : value < 100 ? short(value, 2) : scaled(value, 1000, SI);
   }
 }
 

@@ -58,11 +58,21 @@ export function queries(text: string | null): readonly Query[] {
 }
 
 /** The text of the legend with labels put in; without one, what tells the series apart. */
-export function legend(template: string | undefined, labels: Labels): string {
-  if (template) return template.replace(/\{\{\s*([A-Za-z_]\w*)\s*\}\}/g, (_, name: string) => labels[name] ?? "").trim() || "–";
-  const parts = Object.entries(labels).filter(([name]) => name !== "__name__");
+export function legend(template: string | undefined, labels: Labels, shared: ReadonlySet<string>): string {
+  if (template) {
+    const text = template.replace(/\{\{\s*([A-Za-z_]\w*)\s*\}\}/g, (_, name: string) => labels[name] ?? "");
+    return text.trim() || "–";
+  }
+  const parts = Object.entries(labels).filter(([name]) => name !== "__name__" && !shared.has(name));
   if (parts.length === 0) return labels["__name__"] ?? "value";
   return `${labels["__name__"] ?? ""}{${parts.map(([name, value]) => `${name}="${value}"`).join(", ")}}`;
+}
+
+/** Labels that have the same value in all series, and so tell nothing apart. */
+function sharedLabels(all: readonly Series[]): ReadonlySet<string> {
+  const first = all[0]?.metric ?? {};
+  if (all.length < 2) return new Set();
+  return new Set(Object.keys(first).filter((name) => all.every(({ metric }) => metric[name] === first[name])));
 }
 
 function onGrid(series: Series, { start, step }: Grid, length: number): Array<number | null> {
@@ -83,11 +93,15 @@ function most(values: ReadonlyArray<number | null>): number {
 export function frame(all: readonly Query[], answers: ReadonlyArray<readonly Series[]>, on: Grid, waits: boolean): Frame {
   const length = Math.round((on.end - on.start) / on.step) + 1;
   const times = Array.from({ length }, (_, index) => on.start + index * on.step);
-  let found = all.flatMap((query, index) => (answers[index] ?? []).map((series, place) => ({
-    name: legend(query.legend, series.metric),
-    own: query.color && place === 0 ? variable(query.color) : undefined,
-    values: onGrid(series, on, length),
-  })));
+  let found = all.flatMap((query, index) => {
+    const given = answers[index] ?? [];
+    const shared = sharedLabels(given);
+    return given.map((series, place) => ({
+      name: legend(query.legend, series.metric, shared),
+      own: query.color && place === 0 ? variable(query.color) : undefined,
+      values: onGrid(series, on, length),
+    }));
+  });
   const left = Math.max(0, found.length - MOST_SERIES);
   if (left > 0) found = found.sort((a, b) => most(b.values) - most(a.values)).slice(0, MOST_SERIES);
   if (waits) found.sort((a, b) => waitOrder(a.name) - waitOrder(b.name) || a.name.localeCompare(b.name));

@@ -9,6 +9,14 @@ interface Row {
   readonly button: HTMLButtonElement;
   readonly value: HTMLElement;
   shown: string;
+  /** The longest value so far: room is kept for it, so that entries do not move under the crosshair. */
+  chars: number;
+}
+
+function widen(row: Row, chars: number): void {
+  if (chars <= row.chars) return;
+  row.chars = chars;
+  row.value.style.minWidth = `${chars}ch`;
 }
 
 export class Legend {
@@ -19,7 +27,7 @@ export class Legend {
   constructor(private readonly hidden: Set<string>, private readonly chosen: () => void) {}
 
   /** The entries anew, when the series are others. */
-  fill(frame: Frame): void {
+  fill(frame: Frame, unit: Unit): void {
     const same = frame.series.length === this.rows.length
       && frame.series.every(({ name, colour }, at) => (
         this.rows[at]?.name === name && this.rows[at]?.button.dataset["colour"] === colour
@@ -28,6 +36,10 @@ export class Legend {
       this.rows = frame.series.map(({ name, colour }) => this.row(name, colour));
       this.element.replaceChildren(...this.rows.map(({ button }) => button));
     }
+    frame.series.forEach(({ values }, at) => {
+      const [row, found] = [this.rows[at], extent(values)];
+      if (row && found) widen(row, Math.max(number(found.least, unit).length, number(found.most, unit).length));
+    });
     this.press();
   }
 
@@ -37,7 +49,9 @@ export class Legend {
       const row = this.rows[at];
       if (!row) return;
       const text = number(index === null ? extent(values)?.last : values[index], unit);
-      if (text !== row.shown) row.value.textContent = row.shown = text;
+      if (text === row.shown) return;
+      row.value.textContent = row.shown = text;
+      widen(row, text.length);
     });
   }
 
@@ -49,7 +63,7 @@ export class Legend {
       type: "button", "data-colour": colour, title: `${name}\nClick: only this; with Ctrl: hide or show`,
     }, mark, make("span", {}, name), value);
     button.addEventListener("click", (event) => this.choose(name, event.ctrlKey || event.metaKey || event.shiftKey));
-    return { name, button, value, shown: "" };
+    return { name, button, value, shown: "", chars: 0 };
   }
 
   private choose(name: string, single: boolean): void {

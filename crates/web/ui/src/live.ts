@@ -32,7 +32,7 @@ async function again(): Promise<void> {
   const main = document.querySelector("main");
   if (signal.aborted || location.href !== address || !main || isRead(main)) return;
   if (page.title) document.title = page.title;
-  morph(document.body, Array.from(page.body.childNodes), true);
+  morph(document.body, Array.from(page.body.childNodes), "refresh");
   htmx.process(document.body);
 }
 

@@ -2,4 +2,8 @@
 
 import "./navigate";
 import "./live";
+import "./filter";
+import "./keys";
 import "./plot";
+import "./explore";
+import "./copy";

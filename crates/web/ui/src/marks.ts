@@ -1,6 +1,6 @@
 // Events that happened: asked once for a page and range, drawn on every plot.
 
-import { get } from "./api";
+import { ApiError, get } from "./api";
 
 export interface Mark {
   /** Seconds since 1970. */
@@ -18,6 +18,8 @@ interface Told {
 }
 
 const KEPT = 8;
+/** The server has no such address: it is not asked again until the page is loaded anew. */
+let isAbsent = false;
 const asked = new Map<string, Promise<readonly Mark[]>>();
 
 /** The events of a target in a range of seconds; none where the server has no such address. */
@@ -25,11 +27,15 @@ export function marks(target: string, from: number, to: number): Promise<readonl
   const path = `/api/surus/v1/events?${new URLSearchParams({ target, from: String(from), to: String(to) })}`;
   const kept = asked.get(path);
   if (kept) return kept;
+  if (isAbsent) return Promise.resolve([]);
   const answer = get<{ events: readonly Told[] }>(path).then(
     ({ events }) => events.map((event) => (
       { at: event.at_ms / 1000, kind: event.kind, title: event.title, detail: event.detail ?? "" }
     )),
-    () => [],
+    (error: unknown) => {
+      isAbsent ||= error instanceof ApiError && error.status === 404;
+      return [];
+    },
   );
   asked.set(path, answer);
   const oldest = asked.keys().next();

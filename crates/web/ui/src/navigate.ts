@@ -25,6 +25,8 @@ Object.assign(htmx.config, {
 /** The page that is shown: path and question. */
 let shown = location.pathname + location.search;
 let shownPath = location.pathname;
+/** On the way back: what is written in a field belongs to the page that is left. */
+let isReturning = false;
 
 htmx.defineExtension("morph", {
   init: () => undefined,
@@ -35,7 +37,8 @@ htmx.defineExtension("morph", {
   isInlineSwap: (style) => style === "morph",
   handleSwap: (style, target, fragment) => {
     if (style !== "morph" || !(target instanceof Element)) return false;
-    return morph(target, Array.from(fragment.childNodes), location.pathname === shownPath);
+    const isSame = location.pathname === shownPath && !isReturning;
+    return morph(target, Array.from(fragment.childNodes), isSame ? "same" : "other");
   },
 });
 
@@ -52,10 +55,9 @@ export function visit(address: string, history: "push" | "replace" | "keep" = "p
 export function banner(text: string | undefined): void {
   const old = document.querySelector(`[${OURS}="banner"]`);
   if (!text) return old?.remove();
-  const box = old ?? document.createElement("div");
+  const box = old ?? document.createElement("surus-banner");
   box.setAttribute(OURS, "banner");
   box.setAttribute("role", "alert");
-  box.className = "banner";
   if (box.textContent !== text) box.textContent = text;
   if (!old) document.body.prepend(box);
 }
@@ -63,6 +65,7 @@ export function banner(text: string | undefined): void {
 /** After a swap: another page starts at its top, with the focus there; the same page stays as it is. */
 function arrived(): void {
   shown = location.pathname + location.search;
+  isReturning = false;
   if (location.pathname === shownPath) return;
   shownPath = location.pathname;
   const place: unknown = (history.state as { scroll?: unknown } | null)?.scroll;
@@ -110,6 +113,8 @@ start();
 document.addEventListener("DOMContentLoaded", () => {
   // After htmx's own: it would put back the page as it was remembered, with what has changed since not on it.
   window.onpopstate = () => {
-    if (location.pathname + location.search !== shown) visit(location.href, "keep");
+    if (location.pathname + location.search === shown) return;
+    isReturning = true;
+    visit(location.href, "keep");
   };
 });

@@ -41,6 +41,7 @@ class Plot extends HTMLElement {
     class: "place", tabindex: 0, role: "slider", "aria-describedby": this.id_, "aria-valuenow": 0,
     "aria-keyshortcuts": "ArrowLeft ArrowRight Enter Escape",
   });
+  private readonly stage = make("div", { class: "stage" }, this.place);
   private readonly said = make("div", { class: "said", role: "status" });
   private readonly note = make("p", { class: "note", role: "status", hidden: true });
   private readonly words = make("p", { class: "unseen", id: this.id_ });
@@ -73,9 +74,9 @@ class Plot extends HTMLElement {
     root.adoptedStyleSheets = [STYLE];
     this.figure.style.margin = "0";
     this.foot.append(this.legend.element, this.asTable);
-    this.figure.append(this.said, this.place, this.foot, this.note, this.words, this.heap);
+    this.figure.append(this.said, this.stage, this.foot, this.note, this.words, this.heap);
     root.append(this.figure);
-    this.place.append(this.marks.element, this.box.element);
+    this.stage.append(this.marks.element, this.box.element);
     this.place.addEventListener("keydown", (event) => this.key(event));
     this.place.addEventListener("blur", () => this.leave());
     this.place.addEventListener("pointerdown", () => this.brushing());
@@ -201,7 +202,7 @@ class Plot extends HTMLElement {
     this.asked = "";
     this.errors = [...new Set(errors)];
     if (this.frame && this.plot) return this.tell();
-    const again = make("button", { type: "button", class: "as-table" }, "Try again");
+    const again = make("button", { type: "button", class: "again" }, "Try again");
     again.addEventListener("click", () => this.later());
     this.hide(this.getAttribute("empty") ?? "", ...this.errors.map((error) => make("b", {}, error)), again);
   }
@@ -223,7 +224,7 @@ class Plot extends HTMLElement {
     )));
     this.said.style.minHeight = `${this.number("height") ?? HEIGHT_PX}px`;
     this.said.hidden = false;
-    for (const part of [this.place, this.foot, this.heap, this.note]) part.hidden = true;
+    for (const part of [this.stage, this.foot, this.heap, this.note]) part.hidden = true;
     this.words.textContent = "";
   }
 
@@ -233,12 +234,12 @@ class Plot extends HTMLElement {
     const some = frame.series.some(({ values }) => values.some((value) => value !== null));
     if (!some) return this.hide(this.getAttribute("empty") ?? "There are no values in this range.");
     this.said.hidden = true;
-    this.place.hidden = this.foot.hidden = false;
+    this.stage.hidden = this.foot.hidden = false;
     this.heap.hidden = this.asTable.getAttribute("aria-expanded") !== "true";
-    this.legend.fill(frame);
+    const { unit } = this.look();
+    this.legend.fill(frame, unit);
     this.render(frame);
     this.tell();
-    const { unit } = this.look();
     this.legend.show(frame, this.plot?.cursor.idx ?? null, unit);
     const words = summary(frame, unit);
     if (this.words.textContent !== words) this.words.textContent = words;
@@ -267,7 +268,6 @@ class Plot extends HTMLElement {
       out: () => zoomOut(this.fromMs / 1000, this.toMs / 1000),
       drawn: () => this.plot && this.marks.place(this.plot, this.events, this.fromMs / 1000, this.toMs / 1000),
     });
-    this.place.append(this.marks.element, this.box.element);
     this.plot.over.addEventListener("pointerenter", () => (this.hovered = true));
     this.plot.over.addEventListener("pointerleave", () => {
       this.hovered = false;
