@@ -19,10 +19,12 @@ mod read;
 mod record;
 mod retain;
 mod row;
+mod scan;
 mod story;
 
 pub use outbox::{Outbox, Parcel, QueueState};
 pub use record::{Activity, QueryDelta, QueryDeltas, SessionSample};
+pub use scan::{Grain, Look, QueryDeltaRef, Scanned, SessionRef, Text};
 pub use story::{Event, Plan};
 
 use std::collections::HashMap;

@@ -1,6 +1,8 @@
 //! Active sessions and query statistics: records with text in them, which would be too many label values. Those of one
 //! moment arrive as one row; later the rows of some minutes become one, whose repetitions compress well.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use surus_core::series::Window;
 use super::bytes::{seal, unseal};
 use super::fold::slot_of;
 use super::row::decompress;
+use super::scan::QueryDeltaRef;
 use super::{Damage, SampleStore};
 use crate::{Result, StoreError};
 
@@ -117,13 +120,15 @@ pub struct QueryDeltas {
 pub(super) enum Kind {
     Activity = 1,
     Queries = 2,
+    /// One sum per statement over a folded row of the kind above; start and end are that row's.
+    QueryHours = 3,
 }
 
 /// The records of one moment, as they are in the file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Moment<T> {
-    t: i64,
-    d: Vec<T>,
+pub(super) struct Moment<T> {
+    pub t: i64,
+    pub d: Vec<T>,
 }
 
 /// Bytes of one row, unpacked.
@@ -272,21 +277,40 @@ impl SampleStore {
             moments.extend(some.map_err(|damage| damage.of(&self.path, &format!("records of {start}")))?);
         }
         let data = pack(&moments, 3, kind, target, start, end)?;
+        let mut made = vec![(kind, data)];
+        if kind == Kind::Queries {
+            let sums = sums(&moments).map_err(|damage| damage.of(&self.path, &format!("records of {start}")))?;
+            let sums = [Moment { t: end, d: sums }];
+            made.push((Kind::QueryHours, pack(&sums, 3, Kind::QueryHours, target, start, end)?));
+        }
         let mut writer = self.writer();
         self.writing(&mut writer, None, |transaction, _| {
             let mut statement = transaction.prepare_cached("DELETE FROM record WHERE id = ?1").map_err(sqlite)?;
             for (id, ..) in &rows {
                 statement.execute([id]).map_err(sqlite)?;
             }
-            transaction
-                .prepare_cached(
-                    "INSERT INTO record (kind, target, start_ms, end_ms, folded, data) VALUES (?1, ?2, ?3, ?4, 1, ?5)",
-                )
-                .and_then(|mut statement| statement.execute(params![kind as u8, target, start, end, data]))
-                .map_err(sqlite)?;
+            let sql =
+                "INSERT INTO record (kind, target, start_ms, end_ms, folded, data) VALUES (?1, ?2, ?3, ?4, 1, ?5)";
+            let mut statement = transaction.prepare_cached(sql).map_err(sqlite)?;
+            for (kind, data) in &made {
+                statement.execute(params![*kind as u8, target, start, end, data]).map_err(sqlite)?;
+            }
             Ok(true)
         })
     }
+}
+
+/// What each statement of each user and database added in all of these moments.
+fn sums(moments: &[Moment<Box<RawValue>>]) -> std::result::Result<Vec<QueryDelta>, Damage> {
+    let mut sums: BTreeMap<(i64, String, String), QueryDelta> = BTreeMap::new();
+    for delta in moments.iter().flat_map(|moment| &moment.d) {
+        let delta: QueryDeltaRef<'_> =
+            serde_json::from_str(delta.get()).map_err(|_| Damage("it is no list of statements"))?;
+        let names = (delta.query_id, delta.user.to_string(), delta.database.to_string());
+        sums.entry(names).or_default().add(&delta);
+    }
+    let named = |((query_id, user, database), sum)| QueryDelta { query_id, user, database, ..sum };
+    Ok(sums.into_iter().map(named).collect())
 }
 
 fn pack<T: Serialize>(

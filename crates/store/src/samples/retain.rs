@@ -69,10 +69,14 @@ impl SampleStore {
             };
             let none = Limits { samples: 0, fine: 0, coarse: 0 };
             let samples = oldest("SELECT min(end_ms) FROM block WHERE bucket_ms = 0")?;
-            let records = oldest("SELECT min(end_ms) FROM record WHERE folded = 1")?;
+            let records = oldest("SELECT min(end_ms) FROM record WHERE folded = 1 AND kind <> 3")?;
+            let fine = oldest(
+                "SELECT min(end_ms) FROM (SELECT end_ms FROM block WHERE bucket_ms = 300000 \
+                 UNION ALL SELECT end_ms FROM record WHERE kind = 3)",
+            )?;
             let limits = if let Some(end) = samples.into_iter().chain(records).min() {
                 Limits { samples: end + STEP_MS, ..none }
-            } else if let Some(end) = oldest("SELECT min(end_ms) FROM block WHERE bucket_ms = 300000")? {
+            } else if let Some(end) = fine {
                 Limits { fine: end + STEP_MS, ..none }
             } else if let Some(end) = oldest("SELECT min(end_ms) FROM block WHERE bucket_ms = 3600000")? {
                 Limits { coarse: end + STEP_MS, ..none }
@@ -118,8 +122,9 @@ impl SampleStore {
         }
         let mut writer = self.writer();
         done.expired += self.writing(&mut writer, None, |transaction, _| {
-            let sql = "DELETE FROM record WHERE folded = 1 AND end_ms < ?1";
-            transaction.execute(sql, [limits.samples]).map_err(|error| self.sqlite(error))
+            // Sums of hours (kind 3) are kept as long as 5-minute aggregates.
+            let sql = "DELETE FROM record WHERE folded = 1 AND end_ms < iif(kind = 3, ?2, ?1)";
+            transaction.execute(sql, [limits.samples, limits.fine]).map_err(|error| self.sqlite(error))
         })?;
         drop(writer);
         self.sweep()

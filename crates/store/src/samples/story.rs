@@ -1,5 +1,7 @@
 //! Events, query texts and plans: what has a story, and is told once.
 
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::Value;
 use surus_core::series::Window;
@@ -150,6 +152,26 @@ impl SampleStore {
                 .prepare_cached(sql)
                 .and_then(|mut statement| statement.query_row(params![target, query_id], |row| row.get(0)).optional())
                 .map_err(|error| self.sqlite(error))
+        })
+    }
+
+    /// The texts of those of these statements whose text is known.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub fn query_texts(&self, target: &str, query_ids: &[i64]) -> Result<HashMap<i64, String>> {
+        self.reading(|connection| {
+            let sqlite = |error| self.sqlite(error);
+            let Some(target) = target_id(connection, target).map_err(sqlite)? else { return Ok(HashMap::new()) };
+            let mut statement = connection
+                .prepare_cached("SELECT text FROM query_text WHERE target = ?1 AND query_id = ?2")
+                .map_err(sqlite)?;
+            let mut texts = HashMap::with_capacity(query_ids.len());
+            for id in query_ids {
+                let text = statement.query_row(params![target, id], |row| row.get(0)).optional().map_err(sqlite)?;
+                texts.extend(text.map(|text| (*id, text)));
+            }
+            Ok(texts)
         })
     }
 

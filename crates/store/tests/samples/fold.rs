@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use surus_core::series::{Hints, Labels, Matcher, STALE_BITS, Source as _, Window};
-use surus_store::samples::{Batch, QueryDelta, SampleStore, SessionSample, Settings};
+use surus_store::samples::{
+    Batch, Grain, QueryDelta, QueryDeltaRef, SampleStore, Scanned, SessionRef, SessionSample, Settings,
+};
 
-use crate::series::{ALWAYS, START, all, append, labels, settings, store};
+use crate::series::{ALWAYS, START, all, append, labels, settings, store, store_with};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -254,6 +256,113 @@ fn records_are_the_same_after_folding() {
     assert!(before == after);
     let window = Window { after_ms: START + 10_000, until_ms: START + 20_000 };
     assert_eq!(store.activity("main", window).unwrap().len(), 10);
-    store.maintain(START + 100 * DAY).unwrap();
+    store.maintain(START + 16 * DAY).unwrap();
     assert!(store.activity("main", ALWAYS).unwrap().is_empty());
+    // Sums of hours are kept longer than what they are of.
+    let calls = |grain| {
+        let see = |sum: &mut i64, _, delta: &QueryDeltaRef<'_>| *sum += delta.calls;
+        store.fold_query_deltas("main", ALWAYS, grain, || 0, see, |sum, other| *sum += other).unwrap().0
+    };
+    assert_eq!((calls(Grain::Moments), calls(Grain::Hours)), (0, 1000));
+    store.maintain(START + 100 * DAY).unwrap();
+    assert_eq!(calls(Grain::Hours), 0);
+}
+
+#[test]
+fn going_over_records_sees_what_reading_them_gives() {
+    let (_directory, _path, store) = store();
+    let names = ["bank", "a \"quoted\" \\ name\n", "Ünïcödé"];
+    for second in 0..2000i32 {
+        let session = |at: i32| SessionSample {
+            pid: at,
+            database: Some(names[at as usize % 3].to_owned()),
+            wait_event_type: (at % 2 == 0).then(|| "Lock".to_owned()),
+            blocked_by: if at % 2 == 0 { vec![at + 1] } else { vec![] },
+            query_id: Some(i64::from(at) * -7919),
+            ..SessionSample::default()
+        };
+        let sessions: Vec<SessionSample> = (0..second % 40).map(session).collect();
+        store.append_activity("main", START + i64::from(second) * 1000, &sessions).unwrap();
+    }
+    // Some rows are folded, some are not, and some looks were late.
+    store.maintain(START + 1_500_000).unwrap();
+    store.append_activity("main", START + 500, &[SessionSample::default()]).unwrap();
+    for window in [ALWAYS, Window { after_ms: START + 123_000, until_ms: START + 1_777_000 }] {
+        let read = store.activity("main", window).unwrap();
+        let (mut seen, scanned) = store
+            .fold_activity(
+                "main",
+                window,
+                Vec::new,
+                |seen, look| seen.push((look.at_ms, look.sessions.iter().map(SessionRef::to_sample).collect())),
+                |seen, mut other| seen.append(&mut other),
+            )
+            .unwrap();
+        seen.sort_by_key(|(at_ms, _): &(i64, Vec<SessionSample>)| *at_ms);
+        let mut read: Vec<_> = read.into_iter().map(|look| (look.at_ms, look.sessions)).collect();
+        read.sort_by_key(|(at_ms, _)| *at_ms);
+        assert!(seen == read);
+        let records = read.iter().map(|(_, sessions)| sessions.len()).sum();
+        assert_eq!(scanned, Scanned { moments: read.len(), records });
+    }
+    let at =
+        |ms: i64, within: i64| store.activity_at("main", START + ms, within).unwrap().map(|look| look.at_ms - START);
+    assert_eq!([at(700, 1000), at(600_999, 999), at(600_999, 998)], [Some(500), Some(600_000), None]);
+    assert_eq!([at(5_000_000, 1000), at(i64::MAX - START, i64::MAX)], [None, Some(1_999_000)]);
+    assert_eq!(store.activity_at("main", START + 39_000, 0).unwrap().unwrap().sessions.len(), 39);
+    assert_eq!(store.activity_at("other", START, 1000).unwrap(), None);
+}
+
+#[test]
+fn too_many_records_are_refused() {
+    let (_directory, _path, store) = store_with(Settings { max_selected_samples: 50, ..settings() });
+    for second in 0..60 {
+        store.append_activity("main", START + second * 1000, &[SessionSample::default()]).unwrap();
+    }
+    let count = |until_ms| {
+        let window = Window { after_ms: START - 1, until_ms };
+        store.fold_activity("main", window, || 0, |sum, look| *sum += look.sessions.len(), |sum, other| *sum += other)
+    };
+    assert_eq!(count(START + 9000).unwrap().0, 10);
+    assert_eq!(count(START + 60_000).unwrap_err().code(), surus_core::code::STORE_TOO_MUCH);
+}
+
+#[test]
+fn sums_of_hours_are_those_of_their_moments() {
+    let (_directory, _path, store) = store();
+    for minute in 0..600i64 {
+        let delta = |at: i64| QueryDelta {
+            query_id: at,
+            user: format!("user {}", at % 2),
+            database: "bank".to_owned(),
+            calls: minute + at,
+            exec_time_ms: (minute * at) as f64 / 8.0,
+            wal_bytes: minute,
+            ..QueryDelta::default()
+        };
+        let deltas: Vec<QueryDelta> = (0..5).map(delta).collect();
+        store.append_query_deltas("main", START + minute * 60_000 + 30_000, &deltas).unwrap();
+    }
+    store.maintain(START + 560 * 60_000).unwrap();
+    type Sums = BTreeMap<(i64, String), QueryDelta>;
+    let sums = |window, grain| {
+        let see = |sums: &mut Sums, _, delta: &QueryDeltaRef<'_>| {
+            sums.entry((delta.query_id, delta.user.to_string())).or_default().add(delta);
+        };
+        let merge = |sums: &mut Sums, other: Sums| {
+            for (key, sum) in other {
+                let mine = sums.entry(key).or_default();
+                mine.calls += sum.calls;
+                mine.exec_time_ms += sum.exec_time_ms;
+                mine.wal_bytes += sum.wal_bytes;
+            }
+        };
+        store.fold_query_deltas("main", window, grain, Sums::new, see, merge).unwrap()
+    };
+    for (after, until) in [(-1, 600), (60, 540), (61, 539), (100, 110), (130, 599)] {
+        let window = Window { after_ms: START + after * 60_000, until_ms: START + until * 60_000 };
+        let (moments, hours) = (sums(window, Grain::Moments), sums(window, Grain::Hours));
+        assert_eq!(moments.0, hours.0, "{after} to {until}");
+        assert!(until - after < 120 || hours.1.records < moments.1.records / 2, "{:?} {:?}", hours.1, moments.1);
+    }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use surus_core::clock::Stopwatch;
 use surus_core::series::{Hints, Labels, Matcher, Source as _, Window};
-use surus_store::samples::{Batch, SampleStore, Settings};
+use surus_store::samples::{Batch, Grain, QueryDelta, SampleStore, SessionSample, Settings};
 
 use crate::series::START;
 
@@ -238,4 +238,153 @@ fn openmetrics() {
         }
     }
     writeln!(out, "# EOF").unwrap();
+}
+
+fn random(state: &mut u64) -> usize {
+    // xorshift64* (Vigna 2016).
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize
+}
+
+/// Looks of a busy server, one a second: few statements are most of them, most sessions stay what they are.
+fn fill_activity(store: &SampleStore, looks: i64, samples: usize) {
+    let mut seed = 0x9e37_79b9_7f4a_7c15;
+    let waits = [
+        (None, None),
+        (Some("LWLock"), Some("WALInsert")),
+        (Some("Lock"), Some("transactionid")),
+        (Some("IO"), Some("DataFileRead")),
+        (Some("IO"), Some("WALSync")),
+    ];
+    let text = |text: &str| Some(text.to_owned());
+    for look in 1..=looks {
+        let session = |at: usize| {
+            let (kind, wait) = waits[random(&mut seed) % 5];
+            SessionSample {
+                pid: 100_000 + at as i32,
+                database: text(["bank", "shop", "warehouse"][at % 3]),
+                user: Some(format!("service_{}", at % 7)),
+                application: Some(format!("payments-api {}", at % 11)),
+                client: Some(format!("10.20.{}.{}", at % 5, at % 250)),
+                backend_type: text("client backend"),
+                state: text("active"),
+                wait_event_type: kind.map(str::to_owned),
+                wait_event: wait.map(str::to_owned),
+                query_id: Some((random(&mut seed) % 30 * (random(&mut seed) % 20)) as i64 * 7_919_104_729_131_313),
+                blocked_by: if kind == Some("Lock") { vec![100_000] } else { vec![] },
+                transaction_age_ms: Some((random(&mut seed) % 3000) as i64),
+                query_age_ms: Some((random(&mut seed) % 300) as i64),
+                leader_pid: None,
+            }
+        };
+        let count = samples * look as usize / looks as usize - samples * (look as usize - 1) / looks as usize;
+        let sessions: Vec<SessionSample> = (0..count).map(session).collect();
+        store.append_activity("main", START + look * 1000, &sessions).unwrap();
+    }
+}
+
+/// Goes over all active sessions, and over what statements added, as the pages do.
+#[test]
+#[ignore = "started by bench/store/run in a release build"]
+fn records() {
+    let (looks, samples, minutes) = (number("LOOKS"), usize::try_from(number("SAMPLES")).unwrap(), number("MINUTES"));
+    let store = open();
+    fill_activity(&store, looks, samples);
+    let mut seed = 0x2545_f491_4f6c_dd1d;
+    for minute in 1..=minutes {
+        let delta = |at: i64| QueryDelta {
+            query_id: at * 7_919_104_729_131_313,
+            user: format!("service_{}", at % 7),
+            database: ["bank", "shop", "warehouse"][at as usize % 3].to_owned(),
+            calls: (random(&mut seed) % 5000) as i64,
+            rows: (random(&mut seed) % 50_000) as i64,
+            exec_time_ms: random(&mut seed) as f64 / 7e5,
+            shared_blocks_hit: (random(&mut seed) % 500_000) as i64,
+            shared_blocks_read: (random(&mut seed) % 5000) as i64,
+            wal_records: (random(&mut seed) % 5000) as i64,
+            wal_bytes: (random(&mut seed) % 500_000) as i64,
+            read_time_ms: random(&mut seed) as f64 / 7e7,
+            ..QueryDelta::default()
+        };
+        let deltas: Vec<QueryDelta> = (0..500).map(delta).collect();
+        store.append_query_deltas("main", START + minute * 60_000, &deltas).unwrap();
+        if minute % 600 == 0 {
+            store.maintain(START + minute * 60_000).unwrap();
+        }
+    }
+    let end = START + (minutes * 60_000).max(looks * 1000);
+    store.maintain(end).unwrap();
+    store.maintain(end + 7_200_000).unwrap();
+    let ever = Window { after_ms: START, until_ms: end };
+    let (mut activity_ms, mut looked) = (Vec::new(), 0);
+    for _ in 0..15 {
+        let watch = Stopwatch::start();
+        looked = by_query_user_wait_blocker(&store, ever);
+        activity_ms.push(watch.elapsed_ms());
+    }
+    let watch = Stopwatch::start();
+    let owned: usize = store.activity("main", ever).unwrap().iter().map(|look| look.sessions.len()).sum();
+    let owned_ms = watch.elapsed_ms();
+    assert_eq!((looked, owned), (samples, samples));
+    let sums = |grain| {
+        let watch = Stopwatch::start();
+        let (sums, scanned) = by_query(&store, ever, grain);
+        (watch.elapsed_ms(), scanned, sums)
+    };
+    let (moments, hours) = (sums(Grain::Moments), sums(Grain::Hours));
+    assert!(moments.2.len() == 500 && moments.2.iter().all(|(query, calls)| hours.2[query] == *calls));
+    let hours_ms: Vec<f64> = (0..15).map(|_| sums(Grain::Hours).0).collect();
+    say(&json!({"looks": looks, "samples": samples, "activity_ms": activity_ms, "owned_ms": owned_ms,
+        "deltas": moments.1, "moments_ms": moments.0, "sums": hours.1, "hours_ms": hours_ms,
+        "file_bytes": fs::metadata(path()).unwrap().len(), "rss_mib": peak_rss_mib()}));
+}
+
+type Counts = HashMap<String, u64>;
+
+/// What a brush over the page of activity asks for, all at once; how many sessions there were.
+fn by_query_user_wait_blocker(store: &SampleStore, window: Window) -> usize {
+    fn count(counts: &mut Counts, key: &str) {
+        match counts.get_mut(key) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(key.to_owned(), 1)),
+        }
+    }
+    type Sum = (HashMap<i64, u64>, Counts, Counts, HashMap<i32, u64>);
+    let (sum, scanned) = store
+        .fold_activity(
+            "main",
+            window,
+            Sum::default,
+            |(queries, users, waits, blockers), look| {
+                for session in look.sessions {
+                    *queries.entry(session.query_id.unwrap_or_default()).or_default() += 1;
+                    count(users, session.user.as_deref().unwrap_or_default());
+                    count(waits, session.wait_event.as_deref().unwrap_or("CPU"));
+                    session.blocked_by.iter().for_each(|pid| *blockers.entry(*pid).or_default() += 1);
+                }
+            },
+            |sum, other| {
+                other.0.into_iter().for_each(|(key, count)| *sum.0.entry(key).or_default() += count);
+                other.1.into_iter().for_each(|(key, count)| *sum.1.entry(key).or_default() += count);
+                other.2.into_iter().for_each(|(key, count)| *sum.2.entry(key).or_default() += count);
+                other.3.into_iter().for_each(|(key, count)| *sum.3.entry(key).or_default() += count);
+            },
+        )
+        .unwrap();
+    assert_eq!(sum.1.len(), 7);
+    assert_eq!(sum.2.values().sum::<u64>(), scanned.records as u64);
+    scanned.records
+}
+
+fn by_query(store: &SampleStore, window: Window, grain: Grain) -> (HashMap<i64, i64>, usize) {
+    let see = |sums: &mut HashMap<i64, i64>, _, delta: &surus_store::samples::QueryDeltaRef<'_>| {
+        *sums.entry(delta.query_id).or_default() += delta.calls;
+    };
+    let merge = |sums: &mut HashMap<i64, i64>, other: HashMap<i64, i64>| {
+        other.into_iter().for_each(|(query, calls)| *sums.entry(query).or_default() += calls);
+    };
+    let (sums, scanned) = store.fold_query_deltas("main", window, grain, HashMap::new, see, merge).unwrap();
+    (sums, scanned.records)
 }

@@ -19,9 +19,13 @@ pub fn settings() -> Settings {
 }
 
 pub fn store() -> (TempDir, PathBuf, SampleStore) {
+    store_with(settings())
+}
+
+pub fn store_with(settings: Settings) -> (TempDir, PathBuf, SampleStore) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("samples.db");
-    let store = SampleStore::open(&path, settings()).unwrap();
+    let store = SampleStore::open(&path, settings).unwrap();
     (directory, path, store)
 }
 
