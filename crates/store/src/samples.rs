@@ -20,6 +20,7 @@ mod record;
 mod retain;
 mod row;
 mod scan;
+mod sessions;
 mod story;
 
 pub use outbox::{Outbox, Parcel, QueueState};

@@ -12,8 +12,8 @@ use surus_core::series::Window;
 use super::bytes::{seal, unseal};
 use super::fold::slot_of;
 use super::row::decompress;
-use super::scan::QueryDeltaRef;
-use super::{Damage, SampleStore};
+use super::scan::{Look, QueryDeltaRef, SessionRef, each_look};
+use super::{Damage, SampleStore, sessions};
 use crate::{Result, StoreError};
 
 /// A session that did something, or waited, or held a transaction open, when it was looked at.
@@ -158,8 +158,15 @@ impl SampleStore {
     /// # Errors
     /// When it is more than the limit of samples, or could not be read.
     pub fn activity(&self, target: &str, window: Window) -> Result<Vec<Activity>> {
-        let moments = self.records(Kind::Activity, target, window)?;
-        Ok(moments.into_iter().map(|Moment { t, d }| Activity { at_ms: t, sessions: d }).collect())
+        let keep = |all: &mut Vec<Activity>, look: Look<'_>| {
+            let sessions = look.sessions.iter().map(SessionRef::to_sample).collect();
+            all.push(Activity { at_ms: look.at_ms, sessions });
+        };
+        let most = self.settings.max_selected_samples / 10;
+        let merge = |all: &mut Vec<Activity>, mut more: Vec<Activity>| all.append(&mut more);
+        let (mut all, _) = self.scan_activity(target, window, most, Vec::new, keep, merge)?;
+        all.sort_by_key(|look| look.at_ms);
+        Ok(all)
     }
 
     /// Appends what the statements added since the look before.
@@ -248,7 +255,6 @@ impl SampleStore {
     /// Folds the oldest stretch that is over; false when there is none.
     fn fold_oldest(&self, kind: Kind, target: u32, slot_ms: i64, now_ms: i64) -> Result<bool> {
         let sqlite = |error| self.sqlite(error);
-        type Found = (i64, i64, i64, Vec<u8>);
         let rows: Vec<Found> = self.reading(|connection| {
             let oldest: Option<i64> = connection
                 .prepare_cached("SELECT min(end_ms) FROM record WHERE kind = ?1 AND target = ?2 AND folded = 0")
@@ -271,18 +277,10 @@ impl SampleStore {
         })?;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(false) };
         let (start, end) = (first.1, last.2);
-        let mut moments: Vec<Moment<Box<RawValue>>> = Vec::new();
-        for (_, start, end, data) in &rows {
-            let some = unpack(data, kind, target, *start, *end);
-            moments.extend(some.map_err(|damage| damage.of(&self.path, &format!("records of {start}")))?);
-        }
-        let data = pack(&moments, 3, kind, target, start, end)?;
-        let mut made = vec![(kind, data)];
-        if kind == Kind::Queries {
-            let sums = sums(&moments).map_err(|damage| damage.of(&self.path, &format!("records of {start}")))?;
-            let sums = [Moment { t: end, d: sums }];
-            made.push((Kind::QueryHours, pack(&sums, 3, Kind::QueryHours, target, start, end)?));
-        }
+        let made = match kind {
+            Kind::Activity => self.folded_sessions(&rows, target, start, end)?,
+            Kind::Queries | Kind::QueryHours => self.folded_queries(&rows, target, start, end)?,
+        };
         let mut writer = self.writer();
         self.writing(&mut writer, None, |transaction, _| {
             let mut statement = transaction.prepare_cached("DELETE FROM record WHERE id = ?1").map_err(sqlite)?;
@@ -299,6 +297,35 @@ impl SampleStore {
         })
     }
 }
+
+impl SampleStore {
+    fn folded_sessions(&self, rows: &[Found], target: u32, start: i64, end: i64) -> Result<Vec<(Kind, Vec<u8>)>> {
+        let kind = Kind::Activity;
+        let mut writer = sessions::Writer::default();
+        for (_, start, end, data) in rows {
+            let ever = Window { after_ms: i64::MIN, until_ms: i64::MAX };
+            text_of(data, kind, target, *start, *end)
+                .and_then(|text| each_look(&text, ever, |at_ms, sessions| writer.add(at_ms, sessions)))
+                .map_err(|damage| damage.of(&self.path, &format!("records of {start}")))?;
+        }
+        Ok(vec![(kind, compress(&writer.into_bytes(), 3, kind, target, start, end)?)])
+    }
+
+    fn folded_queries(&self, rows: &[Found], target: u32, start: i64, end: i64) -> Result<Vec<(Kind, Vec<u8>)>> {
+        let mut moments: Vec<Moment<Box<RawValue>>> = Vec::new();
+        for (_, start, end, data) in rows {
+            let some = unpack(data, Kind::Queries, target, *start, *end);
+            moments.extend(some.map_err(|damage| damage.of(&self.path, &format!("records of {start}")))?);
+        }
+        let sums = sums(&moments).map_err(|damage| damage.of(&self.path, &format!("records of {start}")))?;
+        let all = pack(&moments, 3, Kind::Queries, target, start, end)?;
+        let sums = pack(&[Moment { t: end, d: sums }], 3, Kind::QueryHours, target, start, end)?;
+        Ok(vec![(Kind::Queries, all), (Kind::QueryHours, sums)])
+    }
+}
+
+/// Id, start, end and data of a row.
+type Found = (i64, i64, i64, Vec<u8>);
 
 /// What each statement of each user and database added in all of these moments.
 fn sums(moments: &[Moment<Box<RawValue>>]) -> std::result::Result<Vec<QueryDelta>, Damage> {
@@ -323,7 +350,12 @@ fn pack<T: Serialize>(
 ) -> Result<Vec<u8>> {
     let odd = |error: String| StoreError::NotRecordable { why: error };
     let text = serde_json::to_vec(moments).map_err(|error| odd(error.to_string()))?;
-    let data = zstd::bulk::compress(&text, level).map_err(|error| odd(error.to_string()))?;
+    compress(&text, level, kind, target, start, end)
+}
+
+fn compress(text: &[u8], level: i32, kind: Kind, target: u32, start: i64, end: i64) -> Result<Vec<u8>> {
+    let odd = |error: std::io::Error| StoreError::NotRecordable { why: error.to_string() };
+    let data = zstd::bulk::compress(text, level).map_err(odd)?;
     Ok(seal(data, &[kind as i64, i64::from(target), start, end]))
 }
 
@@ -334,8 +366,12 @@ fn unpack<T: DeserializeOwned>(
     start: i64,
     end: i64,
 ) -> std::result::Result<Vec<Moment<T>>, Damage> {
-    let text = decompress(unseal(data, &[kind as i64, i64::from(target), start, end])?, MAX_ROW)?;
+    let text = text_of(data, kind, target, start, end)?;
     serde_json::from_slice(&text).map_err(|_| Damage("it is no list of records"))
+}
+
+fn text_of(data: &[u8], kind: Kind, target: u32, start: i64, end: i64) -> std::result::Result<Vec<u8>, Damage> {
+    decompress(unseal(data, &[kind as i64, i64::from(target), start, end])?, MAX_ROW)
 }
 
 /// The id of a target that is known.

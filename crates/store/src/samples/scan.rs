@@ -14,7 +14,7 @@ use surus_core::series::Window;
 
 use super::bytes::unseal;
 use super::record::{Activity, Kind, MAX_ROW, Moment, QueryDelta, SessionSample, target_id};
-use super::{Damage, SampleStore};
+use super::{Damage, SampleStore, sessions};
 use crate::{Result, StoreError};
 
 /// A string of a record. Derefs to `str`.
@@ -26,6 +26,12 @@ impl Deref for Text<'_> {
 
     fn deref(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
     }
 }
 
@@ -199,7 +205,7 @@ pub struct Scanned {
 }
 
 impl Scanned {
-    fn add(&mut self, more: Self) {
+    pub(super) fn add(&mut self, more: Self) {
         self.moments += more.moments;
         self.records += more.records;
     }
@@ -236,10 +242,23 @@ impl SampleStore {
         see: impl Fn(&mut A, Look<'_>) + Sync,
         merge: impl Fn(&mut A, A),
     ) -> Result<(A, Scanned)> {
-        let row = |sum: &mut A, text: &[u8]| {
-            each_moment(text, window, |at_ms, sessions: &[SessionRef<'_>]| see(sum, Look { at_ms, sessions }))
-        };
-        self.scan(&[Kind::Activity], target, window, &start, &row, &merge)
+        let most = self.settings.max_selected_samples;
+        self.scan_activity(target, window, most, start, see, merge)
+    }
+
+    /// As [`SampleStore::fold_activity`], with another limit.
+    pub(super) fn scan_activity<A: Send>(
+        &self,
+        target: &str,
+        window: Window,
+        most: usize,
+        start: impl Fn() -> A + Sync,
+        see: impl Fn(&mut A, Look<'_>) + Sync,
+        merge: impl Fn(&mut A, A),
+    ) -> Result<(A, Scanned)> {
+        let row =
+            |sum: &mut A, bytes: &[u8]| each_look(bytes, window, |at_ms, sessions| see(sum, Look { at_ms, sessions }));
+        self.scan(&Question { kinds: &[Kind::Activity], target, window, most }, &start, &row, &merge)
     }
 
     /// Goes over what statements added in the window, as [`SampleStore::fold_activity`] goes over looks.
@@ -264,7 +283,8 @@ impl SampleStore {
             Grain::Moments => &[Kind::Queries],
             Grain::Hours => &[Kind::QueryHours, Kind::Queries],
         };
-        self.scan(kinds, target, window, &start, &row, &merge)
+        let most = self.settings.max_selected_samples;
+        self.scan(&Question { kinds, target, window, most }, &start, &row, &merge)
     }
 
     /// The last look at or before a moment, when it was not longer before it than so many milliseconds.
@@ -290,14 +310,13 @@ impl SampleStore {
 
     fn scan<A: Send>(
         &self,
-        kinds: &[Kind],
-        target: &str,
-        window: Window,
+        question: &Question<'_>,
         start: &(impl Fn() -> A + Sync),
         see: &(impl Fn(&mut A, &[u8]) -> std::result::Result<Scanned, Damage> + Sync),
         merge: &impl Fn(&mut A, A),
     ) -> Result<(A, Scanned)> {
-        let mut work = Work { store: self, start, see, sums: Vec::new(), count: AtomicUsize::new(0) };
+        let Question { kinds, target, window, most } = *question;
+        let mut work = Work { store: self, most, start, see, sums: Vec::new(), count: AtomicUsize::new(0) };
         let mut all = Scanned::default();
         self.reading(|connection| {
             let sqlite = |error| self.sqlite(error);
@@ -344,9 +363,19 @@ impl SampleStore {
     }
 }
 
+/// Which rows are gone over.
+struct Question<'a> {
+    kinds: &'a [Kind],
+    target: &'a str,
+    window: Window,
+    /// Records and moments of the answer.
+    most: usize,
+}
+
 /// What one question does with rows.
 struct Work<'a, A, S, F> {
     store: &'a SampleStore,
+    most: usize,
     start: &'a S,
     see: &'a F,
     /// One per thread.
@@ -370,7 +399,7 @@ where
             self.sums.push((self.start)());
         }
         let next = AtomicUsize::new(0);
-        let (store, see, count) = (self.store, self.see, &self.count);
+        let (store, most, see, count) = (self.store, self.most, self.see, &self.count);
         let mut sums = self.sums.iter_mut().take(threads);
         let Some(mine) = sums.next() else { return Ok(Scanned::default()) };
         let work = |sum: &mut A| -> Result<Scanned> {
@@ -381,8 +410,8 @@ where
                 let some = some.map_err(|damage| damage.of(&store.path, &format!("records of {}", row.start_ms)))?;
                 seen.add(some);
                 let count = count.fetch_add(some.records + some.moments, Ordering::Relaxed);
-                if count > store.settings.max_selected_samples {
-                    let why = format!("there are more than {count} records in that range");
+                if count + some.records > most {
+                    let why = format!("the answer would have more than {most} records; ask for a shorter range");
                     return Err(StoreError::TooMuch { why });
                 }
             }
@@ -424,6 +453,18 @@ impl Unpacked {
         self.text.reserve(length);
         context.decompress_to_buffer(data, &mut self.text).map_err(|_| ODD)?;
         Ok(&self.text)
+    }
+}
+
+/// Shows the looks of a row, of one moment or of some minutes.
+pub(super) fn each_look(
+    bytes: &[u8],
+    window: Window,
+    see: impl FnMut(i64, &[SessionRef<'_>]),
+) -> std::result::Result<Scanned, Damage> {
+    match bytes.first() {
+        Some(&sessions::MARK) => sessions::each_look(bytes, window, see),
+        _ => each_moment(bytes, window, see),
     }
 }
 

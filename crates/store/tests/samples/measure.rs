@@ -318,12 +318,13 @@ fn records() {
     store.maintain(end).unwrap();
     store.maintain(end + 7_200_000).unwrap();
     let ever = Window { after_ms: START, until_ms: end };
-    let (mut activity_ms, mut looked) = (Vec::new(), 0);
+    let (mut activity_ms, mut looked, cpu) = (Vec::new(), 0, cpu_seconds());
     for _ in 0..15 {
         let watch = Stopwatch::start();
         looked = by_query_user_wait_blocker(&store, ever);
         activity_ms.push(watch.elapsed_ms());
     }
+    let activity_cpu_ms = (cpu_seconds() - cpu) / activity_ms.len() as f64 * 1000.0;
     let watch = Stopwatch::start();
     let owned: usize = store.activity("main", ever).unwrap().iter().map(|look| look.sessions.len()).sum();
     let owned_ms = watch.elapsed_ms();
@@ -335,8 +336,11 @@ fn records() {
     };
     let (moments, hours) = (sums(Grain::Moments), sums(Grain::Hours));
     assert!(moments.2.len() == 500 && moments.2.iter().all(|(query, calls)| hours.2[query] == *calls));
+    let cpu = cpu_seconds();
     let hours_ms: Vec<f64> = (0..15).map(|_| sums(Grain::Hours).0).collect();
-    say(&json!({"looks": looks, "samples": samples, "activity_ms": activity_ms, "owned_ms": owned_ms,
+    let hours_cpu_ms = (cpu_seconds() - cpu) / hours_ms.len() as f64 * 1000.0;
+    say(&json!({"looks": looks, "samples": samples, "activity_ms": activity_ms, "activity_cpu_ms": activity_cpu_ms,
+        "hours_cpu_ms": hours_cpu_ms, "owned_ms": owned_ms,
         "deltas": moments.1, "moments_ms": moments.0, "sums": hours.1, "hours_ms": hours_ms,
         "file_bytes": fs::metadata(path()).unwrap().len(), "rss_mib": peak_rss_mib()}));
 }
@@ -373,7 +377,6 @@ fn by_query_user_wait_blocker(store: &SampleStore, window: Window) -> usize {
             },
         )
         .unwrap();
-    assert_eq!(sum.1.len(), 7);
     assert_eq!(sum.2.values().sum::<u64>(), scanned.records as u64);
     scanned.records
 }
