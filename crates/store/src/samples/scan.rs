@@ -190,8 +190,8 @@ impl QueryDelta {
 pub enum Grain {
     /// Every moment as it was appended.
     Moments,
-    /// Hours that lie in the window as a whole come as one moment, the last one of the hour, with one sum per statement,
-    /// user and database: the same sums, much sooner. The edges of the window still come moment by moment.
+    /// Hours that lie in the window as a whole come as one moment, the last one of the hour, with one sum per
+    /// statement, user and database: the same sums, much sooner. The edges of the window still come moment by moment.
     Hours,
 }
 

@@ -242,9 +242,13 @@ mod tests {
         )
     }
 
+    fn looks() -> impl Strategy<Value = Vec<(i64, Vec<SessionSample>)>> {
+        prop::collection::vec((any::<i64>(), prop::collection::vec(session(), 0..5)), 0..5)
+    }
+
     proptest! {
         #[test]
-        fn any_sessions_come_back(looks in prop::collection::vec((any::<i64>(), prop::collection::vec(session(), 0..5)), 0..5)) {
+        fn any_sessions_come_back(looks in looks()) {
             let mut writer = Writer::default();
             for (at_ms, sessions) in &looks {
                 let text = serde_json::to_string(sessions).unwrap();
