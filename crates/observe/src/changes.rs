@@ -27,6 +27,28 @@ impl Change {
     }
 }
 
+/// Keeps events of a kind that may come often from flooding the rest.
+#[derive(Debug, Default)]
+pub struct PerHour {
+    hour: i64,
+    told: u32,
+}
+
+/// Events of one kind and target in an hour.
+const PER_HOUR: u32 = 30;
+
+impl PerHour {
+    /// May one more be told?
+    pub fn allows(&mut self, at_ms: i64) -> bool {
+        let hour = at_ms.div_euclid(3_600_000);
+        if hour != self.hour {
+            *self = Self { hour, told: 0 };
+        }
+        self.told += 1;
+        self.told <= PER_HOUR
+    }
+}
+
 /// What is asked in every cycle, because it says whether the server is still what it was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pulse {

@@ -9,6 +9,7 @@
 
 pub mod activity;
 mod asking;
+pub mod blocking;
 mod breaker;
 pub mod changes;
 pub mod collector;
@@ -25,9 +26,11 @@ pub mod own;
 pub mod process;
 pub mod remote_write;
 mod schedule;
+pub mod schema;
 mod settings;
 pub mod snapshot;
 pub mod statements;
+pub mod vacuums;
 mod watch;
 mod why;
 mod writing;

@@ -4,6 +4,7 @@
 //! details. A second one is opened for a trip through the other databases and for the slow tier, and closed at its
 //! end: there are never more than two. What is due while the cycle before is still running is skipped and counted.
 
+mod catalog;
 mod collecting;
 mod entering;
 mod noticing;
@@ -14,12 +15,15 @@ mod trip;
 
 use crate::{
     activity::Average,
+    blocking::Blocking,
     desk::Desk,
     gate::Extensions,
     schedule::Grid,
+    schema,
     settings::{Settings, Watched},
     snapshot::{Answer, TargetNow},
     statements::{Book, Shape},
+    vacuums::Vacuums,
     why::Why,
     writing::Writing,
 };
@@ -120,6 +124,10 @@ pub(crate) struct Watch {
     /// It was reached once.
     known_before: bool,
     average: Average,
+    blocking: Blocking,
+    vacuums: Vacuums,
+    /// What tables there were, by database.
+    schemas: BTreeMap<Arc<str>, schema::Book>,
     book: Book,
     shape: Option<Shape>,
     /// Statements are to be read in another database, for the cycle of this time.
@@ -163,6 +171,9 @@ impl Watch {
             missing: BTreeMap::new(),
             known_before: false,
             average: Average::default(),
+            blocking: Blocking::default(),
+            vacuums: Vacuums::default(),
+            schemas: BTreeMap::new(),
             book: Book::default(),
             shape: None,
             errand: None,
@@ -208,6 +219,7 @@ impl Watch {
         }
         if let Some(due) = detail {
             self.look_around(due.at_ms).await;
+            self.peek_here(due.at_ms).await;
             self.detail(due.at_ms).await;
         }
         if let Some(due) = slow {

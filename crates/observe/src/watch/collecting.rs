@@ -22,6 +22,7 @@ impl Watch {
                     self.average_of_activity(at_ms);
                     self.note_host();
                     self.tier(Tier::Counters, at_ms).await;
+                    self.note_vacuums(at_ms);
                 }
                 Err(why) => self.lost(why, at_ms),
             }

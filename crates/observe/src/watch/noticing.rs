@@ -8,6 +8,7 @@ use crate::{
     asking,
     changes::{self, Change, Pulse},
     collector::Tier,
+    collectors,
     desk::Item,
     gate::Extensions,
     why::Why,
@@ -29,7 +30,7 @@ impl Watch {
         self.writing.desk().take(Item::Happened { target: self.writing.target(), at_ms, change });
     }
 
-    fn all_happened(&self, at_ms: i64, changes: Vec<Change>) {
+    pub(super) fn all_happened(&self, at_ms: i64, changes: Vec<Change>) {
         for change in changes {
             self.happened(at_ms, change);
         }
@@ -46,6 +47,7 @@ impl Watch {
         if another {
             self.book = crate::statements::Book::default();
             self.resets = BTreeMap::new();
+            self.schemas = BTreeMap::new();
         }
         self.shape = None;
         self.forget_gone_databases(at_ms);
@@ -63,6 +65,17 @@ impl Watch {
         self.all_happened(at_ms, changes);
         if look_again {
             self.look_again(at_ms).await;
+        }
+    }
+
+    /// Vacuums that have ended, by what this cycle said is under way.
+    pub(super) fn note_vacuums(&mut self, at_ms: i64) {
+        let progress = collectors::progress::COLLECTOR.name;
+        let said = self.runs.answers(|key, _| key.0 == progress).find(|answer| answer.at_ms == at_ms).cloned();
+        // What was not said in this cycle may go on.
+        let Some(said) = said else { return };
+        for (at_ms, change) in self.vacuums.see(at_ms, &said.told) {
+            self.happened(at_ms, change);
         }
     }
 
@@ -181,6 +194,7 @@ impl Watch {
         let gone: Vec<Arc<str>> = self.extensions.keys().filter(|name| !here(name)).cloned().collect();
         for name in gone {
             self.extensions.remove(&name);
+            self.schemas.remove(&name);
             self.writing.end(&format!("detail/{name}"), at_ms);
         }
     }

@@ -65,6 +65,9 @@ impl Watch {
                 self.missing.insert(ACTIVITY, Why::absent(text));
             }
             self.average.add(&sessions);
+            for (at_ms, change) in self.blocking.see(at_ms, &sessions) {
+                self.happened(at_ms, change);
+            }
             self.writing.desk().take(Item::Activity { target: self.writing.target(), at_ms, sessions });
             Vec::new()
         });

@@ -1,7 +1,9 @@
 //! The second session: through the other databases for details, and through all of them for what is read seldom.
 
 use super::{
-    Watch, entering,
+    Watch,
+    catalog::{Peek, Peeked},
+    entering,
     sampling::{Brought, EXTENSION, Errand},
 };
 use crate::{
@@ -30,6 +32,7 @@ struct Stop {
     database: Arc<str>,
     tasks: Vec<Task>,
     errand: Option<Errand>,
+    peek: Option<Peek>,
 }
 
 struct Task {
@@ -44,6 +47,7 @@ pub(super) struct Seen {
     /// None when the database was not entered.
     pub extensions: Option<Extensions>,
     pub brought: Option<Brought>,
+    pub peeked: Option<Peeked>,
     /// The scheduled time of the detail cycle, when it was one.
     pub detail_ms: Option<i64>,
 }
@@ -142,8 +146,9 @@ impl Watch {
                 }
             }
             let errand = self.errand_in(&database);
-            if !tasks.is_empty() || errand.is_some() {
-                stops.push(Stop { database, tasks, errand });
+            let peek = detail_ms.filter(|_| *database != *own).and_then(|at_ms| self.peek(&database, at_ms));
+            if !tasks.is_empty() || errand.is_some() || peek.is_some() {
+                stops.push(Stop { database, tasks, errand, peek });
             }
         }
         stops
@@ -181,6 +186,9 @@ impl Watch {
         if let Some(brought) = seen.brought {
             self.statements_came(brought).await;
         }
+        if let Some(peeked) = seen.peeked {
+            let _closed = self.peeked(&seen.database, peeked);
+        }
         if let Some(at_ms) = seen.detail_ms {
             self.write_detail_of(&seen.database, at_ms);
         }
@@ -191,7 +199,7 @@ impl Watch {
 impl Traveller {
     /// Opens a session, runs everything, closes it.
     async fn visit(&self, stop: Stop, detail_ms: Option<i64>, broken_off: impl Fn() -> bool) -> Seen {
-        let Stop { database, tasks, errand } = stop;
+        let Stop { database, tasks, errand, peek } = stop;
         let target = self.target.with_database(&database);
         let opening = entering::open(&target, self.statement_timeout);
         let opened = tokio::time::timeout(self.connect_timeout, opening).await.unwrap_or_else(|_| {
@@ -221,9 +229,13 @@ impl Traveller {
             Some(errand) if !broken_off() => Some(errand.run(&session, self.statement_timeout).await),
             _ => None,
         };
+        let peeked = match peek {
+            Some(peek) if !broken_off() => Some(peek.run(&session, self.statement_timeout).await),
+            _ => None,
+        };
         // Two sessions are the limit, and the next database takes one.
         session.close().await;
-        Seen { database, rans, extensions: Some(extensions), brought, detail_ms }
+        Seen { database, rans, extensions: Some(extensions), brought, peeked, detail_ms }
     }
 }
 
@@ -243,5 +255,5 @@ fn not_run(task: &Task, database: Option<Arc<str>>, failed: Failed) -> Ran {
 fn not_seen(database: Arc<str>, tasks: &[Task], detail_ms: Option<i64>, why: &Why) -> Seen {
     let of = |task: &Task| (task.collector.scope == Scope::Database).then(|| database.clone());
     let rans = tasks.iter().map(|task| not_run(task, of(task), Failed::Refused(why.clone()))).collect();
-    Seen { database, rans, extensions: None, brought: None, detail_ms }
+    Seen { database, rans, extensions: None, brought: None, peeked: None, detail_ms }
 }

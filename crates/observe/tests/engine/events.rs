@@ -92,3 +92,41 @@ async fn a_role_that_may_see_little_gets_reasons_until_it_may() {
     site.until("it may", |now| collector(now, "activity", None).is_some_and(|one| one.state == State::Fine)).await;
     site.observatory.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_the_schema_are_told_in_every_database() {
+    let server = Server::start();
+    server.create_database("shop");
+    server.sql_in("shop", "CREATE TABLE orders (id int PRIMARY KEY, sum int)");
+    let site = watch(vec![watched(&server)], settings());
+    let read = |now: &surus_observe::TargetNow, database| {
+        collector(now, "schema", Some(database)).is_some_and(|one| one.state == State::Fine)
+    };
+    site.until("both were read", |now| read(now, "postgres") && read(now, "shop")).await;
+    server.sql_in("shop", "ALTER TABLE orders ADD COLUMN note text; CREATE INDEX ON orders (sum)");
+    server.sql("CREATE TABLE here (id int)");
+    server.sql("CREATE TEMP TABLE passing (id int)");
+    let titles = |store: &surus_store::samples::SampleStore| -> Vec<String> {
+        let all = store.events(None, EVER).unwrap().into_iter().filter(|event| event.kind == "ddl");
+        all.map(|event| event.title).collect()
+    };
+    let mut found = site.found("three changes", |store| Some(titles(store)).filter(|all| all.len() >= 3)).await;
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "Column note was added to public.orders (database shop)",
+            "Index public.orders_sum_idx on public.orders was created (database shop)",
+            "Table public.here was created (database postgres)"
+        ]
+    );
+    let event = site.event("ddl").await;
+    let ms = |name: &str| event.detail[name].as_i64().unwrap();
+    assert!(ms("not_before_ms") < ms("not_after_ms") && ms("not_after_ms") == event.at_ms, "{event:?}");
+    server.sql_in("shop", "DROP TABLE orders");
+    site.found("the end of a table", |store| {
+        titles(store).into_iter().find(|title| title == "Table public.orders was dropped (database shop)")
+    })
+    .await;
+    site.observatory.stop().await;
+}
