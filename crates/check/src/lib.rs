@@ -9,6 +9,7 @@ pub mod options;
 mod proving;
 pub mod readiness;
 pub mod report;
+pub mod reports;
 pub mod rule;
 pub mod run;
 pub mod scene;

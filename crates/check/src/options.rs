@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckConfig {
+    /// How often `surus serve` runs the checks: a duration, or `off`. Absent: every hour.
+    pub every: Option<String>,
     /// Findings to suppress, each with its reason.
     pub ignore: Vec<Ignore>,
     /// Limits by check id, then by the limit's name.
@@ -93,6 +95,8 @@ pub struct Options {
     pub parallel_targets: usize,
     /// May experiments that write run?
     pub prove: bool,
+    /// Is one session with each target all that the checks may have at any time? Else it is two.
+    pub one_session: bool,
 }
 
 impl Default for Options {
@@ -104,6 +108,7 @@ impl Default for Options {
             time_limit: Duration::from_secs(55),
             parallel_targets: 8,
             prove: false,
+            one_session: false,
         }
     }
 }

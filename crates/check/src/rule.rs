@@ -54,6 +54,9 @@ pub enum Look {
     /// As [`Look::Custom`], of the whole instance, by looking twice with a pause in between. Other checks run meanwhile
     /// in the other session, so it opens none of its own.
     Pausing(for<'a> fn(&'a Scene<'a>, Access<'a>) -> Looking<'a>),
+    /// By logging in again, in other ways, on the host that was reached: one session at a time, closed before the look
+    /// ends.
+    Anew(for<'a> fn(&'a Scene<'a>, &'a Target) -> Looking<'a>),
     /// It needs what this version of surus does not have yet; the function says what. Always *unknown*.
     Later(fn() -> surus_core::finding::Reason),
 }
@@ -63,8 +66,9 @@ pub enum Look {
 pub struct Access<'a> {
     /// The open session.
     pub session: &'a Session,
-    /// Where further sessions can be opened: at most one at a time, closed before the look ends.
-    pub target: &'a Target,
+    /// Where a further session can be opened: at most one at a time, closed before the look ends. None where this one
+    /// is all that surus may have.
+    pub target: Option<&'a Target>,
 }
 
 /// A limit with its two levels.

@@ -60,8 +60,7 @@ pub async fn run(given: Vec<Given>, options: &Options, monitor: &dyn Monitor) ->
         report
     };
     let mut reports: Vec<_> = stream::iter(reached.into_iter().enumerate()).map(look).buffered(width).collect().await;
-    agree::settle(&mut reports);
-    shared::settle(&mut reports);
+    settle(&mut reports);
     monitor.end("checking", "");
     if options.prove {
         monitor.begin("proving replication", None);
@@ -69,6 +68,51 @@ pub async fn run(given: Vec<Given>, options: &Options, monitor: &dyn Monitor) ->
         monitor.end("proving replication", "");
     }
     Report { surus: env!("CARGO_PKG_VERSION"), started_at, duration_ms: watch.elapsed_ms(), targets: reports }
+}
+
+/// What one target said by itself: the report is not yet compared with those of the other nodes of its cluster.
+#[derive(Debug)]
+pub struct Looked {
+    pub report: TargetReport,
+    /// None when it could not be reached.
+    pub facts: Option<Facts>,
+}
+
+/// Looks at one target. `known` are the facts of all targets, by name; an earlier look at this one counts too, for how
+/// long connecting takes.
+pub async fn run_one(given: Given, known: &[(String, Facts)], options: &Options) -> Looked {
+    let deadline = Deadline::after(options.time_limit);
+    match reach(given, options).await {
+        Ok(mut reached) => {
+            // One slow moment of a busy machine is no finding.
+            if let Some((_, before)) = known.iter().find(|(name, _)| *name == reached.name) {
+                reached.facts.connect_ms = reached.facts.connect_ms.min(before.connect_ms);
+            }
+            let facts = reached.facts.clone();
+            Looked { report: target::look(reached, known, options, deadline).await, facts: Some(facts) }
+        }
+        Err(report) => Looked { report: *report, facts: None },
+    }
+}
+
+/// The facts of a target, from a session that is closed afterwards.
+///
+/// # Errors
+/// When it cannot be reached, is a pooler, or is too old.
+pub async fn facts_of(given: Given, options: &Options) -> Result<Facts, TargetError> {
+    match reach(given, options).await {
+        Ok(reached) => {
+            reached.session.close().await;
+            Ok(reached.facts)
+        }
+        Err(report) => Err(report.error.unwrap_or_else(|| target_error(&ConnectError::new(code::BUG, "no reason")))),
+    }
+}
+
+/// Compares what the nodes of each cluster said, as if they had been looked at in one run.
+pub fn settle(reports: &mut [TargetReport]) {
+    agree::settle(reports);
+    shared::settle(reports);
 }
 
 /// Writes a marker on each primary and reads it on those of its standbys that were given.
@@ -142,15 +186,19 @@ fn unreachable(name: &str, error: &ConnectError) -> TargetReport {
     let why = Reason::Unreachable(error.message.clone());
     let others = crate::catalogue::CHECKS.iter().filter(|check| check.id != id);
     TargetReport {
-        error: Some(TargetError {
-            code: error.code.id,
-            message: error.message.clone(),
-            next: error.code.next,
-            exit: error.code.exit as i32,
-        }),
+        error: Some(target_error(error)),
         readiness: readiness::unknown("the target could not be reached"),
         findings: vec![finding],
         unknown: others.map(|check| outcome::unknown(check, String::new(), Vec::new(), why.clone())).collect(),
         ..TargetReport::empty(name)
+    }
+}
+
+fn target_error(error: &ConnectError) -> TargetError {
+    TargetError {
+        code: error.code.id,
+        message: error.message.clone(),
+        next: error.code.next,
+        exit: error.code.exit as i32,
     }
 }

@@ -149,6 +149,12 @@ pub struct DemoArgs {
     /// The primary's port on 127.0.0.1 [default: a free one]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..))]
     pub port: Option<u16>,
+    /// Let the standby replay five minutes late
+    #[arg(long)]
+    pub hold_replay: bool,
+    /// Show the pages in a browser (xdg-open)
+    #[arg(long, conflicts_with = "once")]
+    pub open: bool,
     /// With json, one document with report, planted troubles and connection strings in place of text
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     pub format: DataFormat,

@@ -10,13 +10,20 @@ pub use watch::{ObserveConfig, RemoteWriteConfig, SamplesConfig, ServeConfig};
 
 use crate::failure::Failure;
 use files::Part;
+use quantity::Span;
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use surus_check::options::CheckConfig;
 use surus_core::code;
 
 /// Every key with its meaning and default; what `surus config explain` prints.
 pub const REFERENCE: &str = include_str!("reference.toml");
+
+/// Checks cost the server more than watching it does.
+const CHECK_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -87,6 +94,22 @@ impl Config {
         files::merged(parts).map_err(wrong)
     }
 
+    /// How often `surus serve` runs the checks; none for never.
+    ///
+    /// # Errors
+    /// When `check.every` is no such duration.
+    pub fn check_every(&self) -> Result<Option<Duration>, String> {
+        let wrong = |why: &str| format!("check.every: {why}");
+        match self.check.every.as_deref() {
+            None => Ok(Some(Duration::from_secs(3600))),
+            Some("off") => Ok(None),
+            Some(text) => match Span::parse(text).map_err(|why| wrong(&why))?.0 {
+                span if span < CHECK_AT_MOST_EVERY => Err(wrong("it must be at least 10s, or off")),
+                span => Ok(Some(span)),
+            },
+        }
+    }
+
     /// What is wrong although every key is known.
     fn judge(&self) -> Result<(), String> {
         if let Some(bad) = self.check.ignore.iter().find(|ignore| ignore.reason.trim().is_empty()) {
@@ -105,6 +128,7 @@ impl Config {
         }
         unique("targets", self.target.iter().map(|target| target.name.as_str()))?;
         unique("remote_write", self.remote_write.iter().map(|remote| remote.name.as_str()))?;
+        self.check_every()?;
         self.observe.judge()?;
         self.remote_write.iter().try_for_each(RemoteWriteConfig::judge)
     }
@@ -145,6 +169,7 @@ mod tests {
         let reference = parse(REFERENCE).unwrap();
         let defaults = Config::default();
         assert_eq!(reference.check.declared, defaults.check.declared);
+        assert_eq!(reference.check_every(), defaults.check_every());
         assert_eq!((&reference.serve, &reference.observe), (&defaults.serve, &defaults.observe));
         assert_eq!((&reference.samples, &reference.remote_write), (&defaults.samples, &defaults.remote_write));
         assert!(
@@ -163,6 +188,14 @@ mod tests {
         );
         assert_eq!((config.remote_write.len(), config.samples.max_bytes.is_some()), (1, true));
         assert!(config.serve.password.is_some() && config.serve.token.is_some());
+    }
+
+    #[test]
+    fn the_checks_of_serve_run_now_and_then_or_never() {
+        let every = |text: &str| parse(&format!("[check]\nevery = '{text}'\n"));
+        assert_eq!(every("15m").unwrap().check_every(), Ok(Some(Duration::from_secs(900))));
+        assert_eq!(every("off").unwrap().check_every(), Ok(None));
+        assert!(every("1s").unwrap_err().contains("at least 10s") && every("never").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod link;
 pub mod live;
 pub mod load;
 pub mod misdeeds;
+pub mod pages;
 pub mod planted;
 pub mod remedy;
 pub mod schema;

@@ -71,6 +71,7 @@ codes! {
     CONNECT_VERSION "SURUS-C024" Precondition "this PostgreSQL is older than surus can check" "surus knows 13 to 18; upgrade the server."
     CONNECT_OPTION "SURUS-C025" Usage "the connection option has a value that it cannot have" "The message above names it; examples: surus check --help"
     CONNECT_OTHER "SURUS-C026" Outside "the server refused the connection" "Its message is above; the server's log may say more."
+    CONNECT_SECOND "SURUS-C027" Outside "surus's second session with the server is in use" "Try again in a moment: surus has never more than two sessions with a server."
     // Q: asking
     QUERY_PRIVILEGE "SURUS-Q001" Outside "the role may not see this" "GRANT pg_monitor TO <role>;"
     QUERY_LOCKED "SURUS-Q002" Outside "somebody holds a lock" "Find who: SELECT pid, query FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(<pid>));"

@@ -1,6 +1,8 @@
 //! The live view: what one look at a server shows, for somebody who watches it right now. What is asked and what the
 //! rows mean is here; drawing is somebody else's.
 
+pub mod ending;
+pub mod one;
 pub mod overview;
 pub mod replication;
 pub mod sessions;
@@ -12,7 +14,7 @@ use crate::{
 use overview::{Overview, Pace};
 use replication::Replication;
 use serde::Serialize;
-use sessions::{LiveSession, Sessions};
+use sessions::Sessions;
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
@@ -227,15 +229,4 @@ pub enum LookError {
     Row(#[from] RowError),
     #[error("{0}")]
     Absent(String),
-}
-
-/// Asks a session to end its statement, or ends it. The start of the backend tells it from a later one with the same
-/// process id.
-pub fn ending_sql(session: &LiveSession, whole_session: bool) -> String {
-    let function = if whole_session { "pg_terminate_backend" } else { "pg_cancel_backend" };
-    format!(
-        "SELECT {function}(pid) AS done FROM pg_stat_activity WHERE pid = {} AND backend_start = {}",
-        session.pid,
-        surus_pg::quote::literal(&session.backend_start)
-    )
 }

@@ -3,17 +3,19 @@
 use crate::{
     desk::Desk,
     house::{self, House},
+    own::Checked,
     process,
+    second::Place,
     settings::{Settings, Watched},
     snapshot::{Snapshot, TargetNow},
-    watch::{Shown, Watch},
+    watch::{Beside, Shown, Watch},
     why::Why,
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use surus_core::clock;
+use surus_core::{clock, code};
 use surus_pg::Target;
 use surus_store::samples::SampleStore;
 use tokio::{sync::watch, task::JoinHandle};
@@ -37,6 +39,7 @@ pub struct Observatory {
 struct Post {
     watched: Watched,
     shown: Arc<Shown>,
+    beside: Arc<Beside>,
     stop: watch::Sender<bool>,
     /// None for a target whose connection string cannot be understood.
     task: Option<JoinHandle<()>>,
@@ -59,7 +62,7 @@ impl Observatory {
         });
         let keeper = tokio::spawn(house::keep(desk.clone(), house.clone(), look));
         let observatory = Self { settings, desk, posts, house, keeper };
-        let posts = targets.into_iter().map(|watched| observatory.begin(watched)).collect();
+        let posts = targets.into_iter().map(|watched| observatory.begin(watched, Arc::default())).collect();
         *observatory.posts() = posts;
         Ok(observatory)
     }
@@ -68,13 +71,14 @@ impl Observatory {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, watched: Watched) -> Post {
+    fn begin(&self, watched: Watched, beside: Arc<Beside>) -> Post {
         let (stop, stopped) = watch::channel(false);
         let target = Target::parse(&watched.dsn);
         let shown = Arc::new(Shown::new(at_first(&watched, target.as_ref().err().map(Why::from))));
         let task = match target {
             Ok(target) => {
-                let watch = Watch::new(watched.clone(), target, self.settings(), self.desk.clone(), shown.clone());
+                let (settings, desk) = (self.settings(), self.desk.clone());
+                let watch = Watch::new(watched.clone(), target, settings, desk, shown.clone(), beside.clone());
                 Some(tokio::spawn(watch.run(stopped)))
             }
             Err(error) => {
@@ -82,7 +86,7 @@ impl Observatory {
                 None
             }
         };
-        Post { watched, shown, stop, task }
+        Post { watched, shown, beside, stop, task }
     }
 
     /// The newest answers of all targets. Asks nobody.
@@ -115,6 +119,8 @@ impl Observatory {
         for post in &gone {
             post.stop.send_replace(true);
         }
+        let besides: Vec<(Watched, Arc<Beside>)> =
+            gone.iter().map(|post| (post.watched.clone(), post.beside.clone())).collect();
         // Before its successor begins: never more connections than two.
         for post in gone {
             post.end().await;
@@ -125,8 +131,40 @@ impl Observatory {
         let mut before = std::mem::take(&mut *posts);
         for watched in targets {
             let kept = before.iter().position(|post| post.watched == watched).map(|at| before.swap_remove(at));
-            let post = kept.unwrap_or_else(|| self.begin(watched));
+            // Whoever has its second session now still has it afterwards.
+            let same = |(old, _): &&(Watched, _)| old.dsn == watched.dsn || old.name == watched.name;
+            let beside = besides.iter().find(same).map(|(_, beside)| beside.clone()).unwrap_or_default();
+            let post = kept.unwrap_or_else(|| self.begin(watched, beside));
             posts.push(post);
+        }
+    }
+
+    /// Waits for the place of the second session with a target that is up, and keeps trips from opening theirs. `what`
+    /// is said to those who find it taken.
+    ///
+    /// # Errors
+    /// When there is no such target, when it is down, and when the place is not free in time.
+    pub async fn second_place(&self, target: &str, what: &'static str, patience: Duration) -> Result<Place, Why> {
+        let found = {
+            let posts = self.posts();
+            let post = posts.iter().find(|post| post.watched.name == target);
+            post.map(|post| (post.watched.dsn.clone(), post.shown.get(), post.beside.clone()))
+        };
+        let Some((dsn, now, beside)) = found else {
+            return Err(Why::error(code::CONFIG_TARGET, format!("surus watches no target of the name \"{target}\"")));
+        };
+        if !now.up {
+            let not_yet = || Why::error(code::CONNECT_OTHER, format!("{target} has not been reached yet"));
+            return Err(now.trouble.clone().unwrap_or_else(not_yet));
+        }
+        let target = Target::parse(&dsn).map_err(|error| Why::from(&error))?;
+        Place::wait(&beside.second, target, what, patience).await
+    }
+
+    /// What a run of the checks found and cost becomes series of the target.
+    pub fn note_checked(&self, target: &str, checked: Checked) {
+        if let Some(post) = self.posts().iter().find(|post| post.watched.name == target) {
+            post.beside.note_checked(checked);
         }
     }
 

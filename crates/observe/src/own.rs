@@ -33,6 +33,14 @@ pub static SKIPPED: Family = counter(
     "Cycles that were not run because the one before was still running when they were due.",
 );
 
+pub static CHECK_DURATION: Family = gauge(
+    "surus_check_duration_seconds",
+    "How long the last run of the checks took, with the sessions that it opened.",
+);
+pub static CHECK_LAST_RUN: Family =
+    gauge("surus_check_last_run_timestamp_seconds", "When the last run of the checks that came to an end began.");
+pub static CHECK_FINDINGS: Family = gauge("surus_check_findings", "Findings of the last run of the checks.");
+
 /// postgres_exporter's names for what a scrape costs; here a cycle is what a scrape is there.
 pub static EXPORTER_DURATION: Family =
     gauge("pg_exporter_last_scrape_duration_seconds", "How long the last runs of all collectors took together.");
@@ -54,6 +62,9 @@ pub static FAMILIES: &[&Family] = &[
     &LAST_RUN,
     &CONNECTIONS,
     &SKIPPED,
+    &CHECK_DURATION,
+    &CHECK_LAST_RUN,
+    &CHECK_FINDINGS,
     &EXPORTER_DURATION,
     &EXPORTER_CYCLES,
     &EXPORTER_ERROR,
@@ -65,6 +76,7 @@ pub static FAMILIES: &[&Family] = &[
 pub fn labels(family: &Family) -> &'static [&'static str] {
     match family.name {
         name if name.starts_with("surus_collector_") => &["collector", "datname"],
+        "surus_check_findings" => &["severity"],
         name if name.starts_with("pg_scrape_collector_") => &["collector"],
         _ => &[],
     }
@@ -82,6 +94,16 @@ pub(crate) struct Cost<'a> {
     pub last_run_ms: Option<i64>,
 }
 
+/// What a run of the checks found and cost.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// When it began, in milliseconds since 1970.
+    pub at_ms: i64,
+    pub took: Duration,
+    /// Findings by the word of their severity.
+    pub findings: Vec<(&'static str, u64)>,
+}
+
 /// The families of one target.
 pub(crate) fn of_target<'a>(
     up: bool,
@@ -89,12 +111,20 @@ pub(crate) fn of_target<'a>(
     skipped: u64,
     cycles: u64,
     costs: impl Iterator<Item = Cost<'a>>,
+    checked: Option<&Checked>,
 ) -> Vec<Told> {
     let mut page = Page::default();
     page.tell(&UP, [], f64::from(u8::from(up)));
     page.tell(&PG_UP, [], f64::from(u8::from(up)));
     page.tell(&CONNECTIONS, [], f64::from(connections));
     page.tell(&SKIPPED, [], skipped as f64);
+    if let Some(checked) = checked {
+        page.tell(&CHECK_DURATION, [], checked.took.as_secs_f64());
+        page.tell(&CHECK_LAST_RUN, [], checked.at_ms as f64 / 1000.0);
+        for (severity, count) in &checked.findings {
+            page.tell(&CHECK_FINDINGS, [("severity", *severity)], *count as f64);
+        }
+    }
     let mut by_collector: BTreeMap<&str, (Duration, bool)> = BTreeMap::new();
     for cost in costs {
         let (Some(succeeded), Some(last_run_ms)) = (cost.succeeded, cost.last_run_ms) else { continue };

@@ -18,8 +18,10 @@ use crate::{
     blocking::Blocking,
     desk::Desk,
     gate::Extensions,
+    own::Checked,
     schedule::Grid,
     schema,
+    second::Second,
     settings::{Settings, Watched},
     snapshot::{Answer, TargetNow},
     statements::{Book, Shape},
@@ -27,11 +29,12 @@ use crate::{
     why::Why,
     writing::Writing,
 };
+pub(crate) use entering::open as enter_politely;
 use entering::{Entered, Known};
 use runs::Runs;
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 use surus_core::clock;
@@ -54,6 +57,24 @@ impl Shown {
 
     fn set(&self, now: TargetNow) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+    }
+}
+
+/// What happens on a target beside watching it: who has the second session, and what the checks cost. It outlives the
+/// task that watches.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub second: Second,
+    checked: Mutex<Option<Checked>>,
+}
+
+impl Beside {
+    pub(crate) fn note_checked(&self, checked: Checked) {
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(checked);
+    }
+
+    fn checked(&self) -> Option<Checked> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -104,6 +125,7 @@ pub(crate) struct Watch {
     target: Target,
     settings: Arc<Settings>,
     shown: Arc<Shown>,
+    beside: Arc<Beside>,
     writing: Writing,
     grids: Grids,
     standing: Standing,
@@ -149,6 +171,7 @@ impl Watch {
         settings: Arc<Settings>,
         desk: Desk,
         shown: Arc<Shown>,
+        beside: Arc<Beside>,
     ) -> Self {
         let now_ms = clock::now_ms();
         Self {
@@ -159,6 +182,7 @@ impl Watch {
             target,
             settings,
             shown,
+            beside,
             standing: Standing { up: false, since_ms: now_ms, trouble: None, attempts: 0, retry_at_ms: now_ms },
             session: None,
             known: None,

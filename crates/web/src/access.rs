@@ -20,7 +20,10 @@ use base64::Engine;
 use failures::Failures;
 use serde::Deserialize;
 use sessions::{COOKIE, Sessions};
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 use surus_core::secret::Secret;
 
 /// The SHA-256 of a secret: of equal length for all, so that comparing says nothing about the length.
@@ -31,8 +34,17 @@ type Fingerprint = [u8; 32];
 pub struct Access {
     password: Option<Fingerprint>,
     token: Option<Fingerprint>,
+    /// Reading needs no login from this machine itself.
+    open_reading: bool,
     sessions: Sessions,
     failures: Failures,
+}
+
+/// Who asks for something to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who {
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
 }
 
 /// What the login page sends.
@@ -58,6 +70,7 @@ impl Access {
         Self {
             password: password.map(of),
             token: token.map(of),
+            open_reading: false,
             sessions: Sessions::default(),
             failures: Failures::default(),
         }
@@ -66,6 +79,17 @@ impl Access {
     /// Is anything asked of who comes?
     pub fn asks(&self) -> bool {
         self.password.is_some() || self.token.is_some()
+    }
+
+    /// Whatever changes nothing needs no login when it was addressed to loopback; the rest still does.
+    #[must_use]
+    pub fn with_open_reading(self) -> Self {
+        Self { open_reading: true, ..self }
+    }
+
+    /// Is whoever sends these headers logged in, by a cookie, a password or a token?
+    pub fn is_logged_in(&self, headers: &HeaderMap) -> bool {
+        self.asks() && (self.sessions.knows(headers) || self.authorization(headers) == Shown::Right)
     }
 
     fn is_password(&self, given: &str) -> bool {
@@ -123,10 +147,14 @@ pub async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) 
              Set [serve] password in surus.toml to reach it under another name.\n",
         );
     }
-    // The API only reads, whatever the method.
+    // The API of Prometheus only reads, whatever the method.
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if changes && !path.starts_with("/api/") && !origin::is_own(headers) {
+    if changes && !path.starts_with("/api/v1/") && !origin::is_own(headers) {
         return refused(StatusCode::FORBIDDEN, "Nothing was done: the request comes from another site.\n");
+    }
+    let reads = !changes || path.starts_with("/api/v1/");
+    if access.open_reading && reads && origin::is_for_loopback(&request) {
+        return next.run(request).await;
     }
     if !access.asks() || is_open(path) || access.sessions.knows(headers) {
         return next.run(request).await;
@@ -154,7 +182,7 @@ pub async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) 
 }
 
 /// The address that asks; requests that did not come over a socket have none.
-fn peer(request: &Request) -> Option<std::net::IpAddr> {
+fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 

@@ -1,7 +1,7 @@
 //! The Prometheus HTTP API, so that Grafana's Prometheus data source and `promtool query` work against surus
 //! (prometheus.io/docs/prometheus/latest/querying/api).
 
-mod answer;
+pub mod answer;
 mod form;
 mod json;
 mod query;

@@ -13,6 +13,7 @@ mod health;
 mod metrics;
 mod pages;
 pub mod server;
+mod sessions;
 mod site;
 mod tally;
 
@@ -37,6 +38,8 @@ pub fn routes(site: Arc<Site>) -> Router {
         .route("/-/healthy", get(health::healthy))
         .route("/-/ready", get(health::ready))
         .nest("/api/v1", api::routes())
+        .route("/api/surus/v1/targets/{target}/sessions/{pid}", get(sessions::one))
+        .route("/api/surus/v1/targets/{target}/sessions/{pid}/{act}", axum::routing::post(sessions::end_one))
         .fallback(pages::not_found)
         .route_layer(middleware::from_fn_with_state(Arc::clone(&site), tally::count))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

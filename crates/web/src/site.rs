@@ -1,10 +1,14 @@
 //! What the handlers share.
 
 use crate::{access::Access, tally::Tally};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
+use surus_check::reports::Reports;
 use surus_core::series::Source;
 use surus_observe::{Observatory, remote_write::RemoteWrite};
 use surus_store::samples::SampleStore;
@@ -21,6 +25,10 @@ pub struct Site {
     pub(crate) observatory: Arc<Observatory>,
     pub(crate) remote_write: Arc<RemoteWrite>,
     pub(crate) store: Arc<SampleStore>,
+    /// The newest report of each target.
+    pub(crate) reports: Arc<Reports>,
+    /// The file of the ledger.
+    pub(crate) ledger: PathBuf,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) scrapes: Arc<Semaphore>,
@@ -35,6 +43,8 @@ impl Site {
         observatory: Arc<Observatory>,
         store: Arc<SampleStore>,
         remote_write: Arc<RemoteWrite>,
+        reports: Arc<Reports>,
+        ledger: PathBuf,
     ) -> Self {
         Self {
             access,
@@ -42,11 +52,18 @@ impl Site {
             remote_write,
             source: Arc::clone(&store) as Arc<dyn Source>,
             store,
+            reports,
+            ledger,
             turns: Arc::new(Semaphore::new(QUESTIONS)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
             tally: Tally::default(),
             ready: AtomicBool::new(false),
         }
+    }
+
+    /// The newest report of each target.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
     }
 
     /// From now on `/-/ready` says so.

@@ -1,4 +1,4 @@
-//! One target: its checks, over at most two connections.
+//! One target: its checks, over at most two connections, or over one at a time where no more are allowed.
 
 use super::{
     Reached, gate, manners,
@@ -72,8 +72,12 @@ pub(super) async fn look(
     };
     work.record("facts", None, &session);
     let snapshot = work.begin_proofs(&session).await;
-    work.all_checks(&session).await;
-    work.end_proofs(&session, snapshot).await;
+    if options.one_session {
+        work.all_checks_in_one(session, snapshot).await;
+    } else {
+        work.all_checks(&session).await;
+        work.end_proofs(&session, snapshot).await;
+    }
     let Settled { findings, unknown, ok, not_applicable, suppressed, proofs } =
         locked(&work.outcomes, std::mem::take).settle(&options.config);
     let mut report = TargetReport {
@@ -104,8 +108,8 @@ fn locked<T, R>(slot: &Mutex<T>, with: impl FnOnce(&mut T) -> R) -> R {
 }
 
 impl Work<'_> {
-    /// Runs everything.
-    async fn all_checks(&self, session: &Session) {
+    /// The checks that mean something here: of the instance, and of databases.
+    fn selected(&self) -> (Vec<&'static Check>, VecDeque<&'static Check>) {
         let mut instance = Vec::new();
         let mut database = VecDeque::new();
         for check in catalogue::CHECKS.iter().filter(|check| self.options.selects(check)) {
@@ -118,8 +122,40 @@ impl Work<'_> {
                 Scope::Database => database.push_back(*check),
             }
         }
+        (instance, database)
+    }
+
+    /// Runs everything with never more than one session open: what needs this one first, then what logs in anew, then
+    /// the other databases.
+    async fn all_checks_in_one(&self, session: Session, snapshot: Option<proving::statements::Snapshot>) {
+        let (instance, database) = self.selected();
+        let (anew, here): (Vec<_>, Vec<_>) = instance.into_iter().partition(|c| matches!(c.look, Look::Anew(_)));
+        let extensions = self.extensions(&session).await;
+        let place = Place { session: &session, database: None, extensions: &extensions };
+        self.each(&here, &place).await;
+        let (mine, databases) = self.databases();
+        let checks: Vec<_> = database.iter().copied().collect();
+        if mine {
+            locked(&self.own, |own| *own = database);
+            self.take_own(&session, &extensions).await;
+        }
+        self.end_proofs(&session, snapshot).await;
+        let place = self.target.at(session.endpoint());
+        session.close().await;
+        for check in anew {
+            self.anew(check, &place, &extensions).await;
+        }
+        for name in &databases {
+            self.other_database(name, &checks).await;
+        }
+    }
+
+    /// Runs everything, over two sessions.
+    async fn all_checks(&self, session: &Session) {
+        let (instance, database) = self.selected();
         // Custom looks may open a session of their own, so they come before the second worker has one.
-        let (customs, others): (Vec<_>, Vec<_>) = instance.into_iter().partition(|c| matches!(c.look, Look::Custom(_)));
+        let (customs, others): (Vec<_>, Vec<_>) =
+            instance.into_iter().partition(|c| matches!(c.look, Look::Custom(_) | Look::Anew(_)));
         let (pausing, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|c| matches!(c.look, Look::Pausing(_)));
         let extensions = self.extensions(session).await;
         let place = Place { session, database: None, extensions: &extensions };
@@ -281,27 +317,47 @@ impl Work<'_> {
         rows.map(|rows| rows.iter().filter_map(|row| row.text("extname").ok()).collect()).unwrap_or_default()
     }
 
-    /// One check at one place.
-    async fn one(&self, check: &'static Check, place: &Place<'_>) {
-        let scene = Scene {
+    fn scene<'a>(&'a self, check: &'static Check, database: Option<&'a str>) -> Scene<'a> {
+        Scene {
             check,
             target: self.name,
             facts: self.facts,
             siblings: &self.siblings,
-            database: place.database,
+            database,
             thresholds: &self.thresholds,
             declared: &self.options.config.declared,
-        };
-        let judged = match gate::missing(check, self.facts, place.extensions) {
-            Some(reason) => Ok(Verdict::unknown(reason)),
-            None if self.deadline.passed() => Ok(Verdict::unknown(Reason::Timeout("the run's time was up".into()))),
-            None => match tokio::time::timeout(self.deadline.remaining(), self.judge(check, &scene, place)).await {
-                Ok(judged) => judged,
-                Err(_) => Ok(Verdict::unknown(Reason::Timeout("the run's time was up".into()))),
-            },
-        };
+        }
+    }
+
+    /// One check at one place.
+    async fn one(&self, check: &'static Check, place: &Place<'_>) {
+        let scene = self.scene(check, place.database);
+        let judged = self.in_time(check, place.extensions, self.judge(check, &scene, place)).await;
         self.record(check.id, place.database, place.session);
         self.add(check, place.database, judged);
+    }
+
+    /// One that logs in anew, while no other session is open.
+    async fn anew(&self, check: &'static Check, target: &Target, extensions: &BTreeSet<String>) {
+        let Look::Anew(look) = &check.look else { return };
+        let scene = self.scene(check, None);
+        let judged = self.in_time(check, extensions, look(&scene, target)).await;
+        self.add(check, None, judged);
+    }
+
+    /// The verdict, if the check can look at all and does not take too long.
+    async fn in_time(
+        &self,
+        check: &Check,
+        extensions: &BTreeSet<String>,
+        judging: impl Future<Output = Judged>,
+    ) -> Judged {
+        let late = || Ok(Verdict::unknown(Reason::Timeout("the run's time was up".into())));
+        match gate::missing(check, self.facts, extensions) {
+            Some(reason) => Ok(Verdict::unknown(reason)),
+            None if self.deadline.passed() => late(),
+            None => tokio::time::timeout(self.deadline.remaining(), judging).await.unwrap_or_else(|_| late()),
+        }
     }
 
     async fn judge(&self, check: &'static Check, scene: &Scene<'_>, place: &Place<'_>) -> Judged {
@@ -309,8 +365,10 @@ impl Work<'_> {
             Look::Facts(judge) => judge(scene),
             Look::Later(reason) => Ok(Verdict::unknown(reason())),
             Look::Custom(look) | Look::Pausing(look) => {
-                look(scene, Access { session: place.session, target: self.target }).await
+                let target = (!self.options.one_session).then_some(self.target);
+                look(scene, Access { session: place.session, target }).await
             }
+            Look::Anew(look) => look(scene, &self.target.at(place.session.endpoint())).await,
             Look::Query(_, judge) => {
                 // An unknown newer major is asked as the newest known one.
                 let major = self.facts.version.major().min(surus_core::version::NEWEST_MAJOR);

@@ -12,7 +12,6 @@ use std::io::Write;
 use surus_check::{
     catalogue,
     options::Options,
-    readiness,
     report::{Report, TargetReport, html, markdown},
     rule::Check,
     run::{self, Given},
@@ -106,26 +105,8 @@ pub fn given(dsns: &[String], config: &Config) -> Result<Vec<Given>, Failure> {
 pub fn record(report: &mut Report, global: &Global, config: &Config) {
     let store = ledger::open(global, config);
     for target in &mut report.targets {
-        let outcome = store.as_ref().map_err(Clone::clone).and_then(|store| {
-            for proof in &target.proofs {
-                store.append(proof)?;
-            }
-            ledger::counting(store, &readiness::cluster_name(target))
-        });
-        match outcome {
-            Ok(proofs) => target.readiness = readiness::assess(target, &proofs),
-            Err(failure) => {
-                let note = format!("proofs were not recorded and do not count: {}", failure.message);
-                for item in target
-                    .readiness
-                    .items
-                    .iter_mut()
-                    .filter(|item| target.proofs.iter().any(|p| p.items.contains(&item.id)))
-                {
-                    item.why = format!("{}; {note}", item.why);
-                }
-                let _ = writeln!(anstream::stderr(), "warning[{}]: {note}", failure.code.id);
-            }
+        if let Some(note) = ledger::weigh(target, store.as_ref()) {
+            let _ = writeln!(anstream::stderr(), "warning{note}");
         }
     }
 }

@@ -7,10 +7,11 @@ use crate::{
     demo::{
         archive,
         certificates::Certificates,
-        link::{LAB, Link, MONITOR, Passwords, SUPERUSER},
+        link::{self, LAB, Link, MONITOR, Passwords, SUPERUSER},
         live,
         load::{self, Place},
         misdeeds,
+        pages::{self, Pages},
         planted::{PLANTED, Planted},
         remedy::{self, Fixed},
         schema::{self, Sizes},
@@ -57,6 +58,7 @@ pub async fn run(global: &Global, args: DemoArgs) -> Result<u8, Failure> {
         site,
         servers: Servers::default(),
         workers: JoinSet::new(),
+        pages: None,
         show,
         stop,
     };
@@ -103,6 +105,7 @@ struct Stage {
     site: Site,
     servers: Servers,
     workers: JoinSet<()>,
+    pages: Option<Pages>,
     show: Show,
     stop: Stop,
 }
@@ -114,6 +117,8 @@ struct Document<'a> {
     dir: String,
     primary: &'a str,
     standby: &'a str,
+    /// The address of the pages; absent when the demo ends after the report.
+    pages: Option<String>,
     planted: Vec<Told<'a>>,
     fixed: Option<&'a Fixed>,
     report: &'a Report,
@@ -136,6 +141,9 @@ impl Stage {
         } else {
             self.set_up(&programs[0], args).await?
         };
+        if !args.once {
+            self.watch_both(args).await?;
+        }
         self.work(sizes, args.seconds).await?;
         let (report, fixed) = self.look_and_fix(args).await?;
         *reported = true;
@@ -179,9 +187,14 @@ impl Stage {
         step.done("primary: TLS, checksums, WAL archive, statement statistics, log rotation")?;
         self.stop.check()?;
 
+        self.stop.or(self.create_roles(&passwords)).await?;
+        if !args.once {
+            // Before there is anything to see: it shall be seen how it begins.
+            self.open_pages(args).await?;
+        }
         let step = self.show.begin("filling the application's tables");
         let sizes = Sizes::of(args.rows);
-        self.stop.or(self.fill(&passwords, sizes)).await?;
+        self.stop.or(self.fill(sizes)).await?;
         let rows = human_count(sizes.total() as i64);
         step.done(&format!("application: {rows} rows, {} troubles planted", PLANTED.len()))?;
         self.start_workers(sizes)?;
@@ -193,10 +206,50 @@ impl Stage {
         Ok(sizes)
     }
 
-    async fn fill(&self, passwords: &Passwords, sizes: Sizes) -> Result<(), Failure> {
+    async fn create_roles(&self, passwords: &Passwords) -> Result<(), Failure> {
         let session = self.servers.superuser(SUPERUSER).await?;
         servers::create_roles(&session, passwords).await?;
         session.close().await;
+        Ok(())
+    }
+
+    /// Opens the pages over the primary, and says where they are.
+    async fn open_pages(&mut self, args: &DemoArgs) -> Result<(), Failure> {
+        let primary = self.servers.primary()?;
+        let targets = [("primary", self.link.dsn(SUPERUSER, primary.port(), LAB))];
+        let pages = Pages::open(self.site.join("surus"), &targets).await?;
+        let url = pages.url();
+        self.pages = Some(pages);
+        self.show.line(&format!("  {} {}", Paint::good("➜"), Paint::strong(&url)))?;
+        if args.open
+            && let Err(failure) = pages::show_in_browser(&url)
+        {
+            failure.show();
+        }
+        Ok(())
+    }
+
+    /// The standby is watched too, and both are checked; soon a setting changes.
+    async fn watch_both(&mut self, args: &DemoArgs) -> Result<(), Ended> {
+        if self.pages.is_none() {
+            let session = self.servers.superuser(LAB).await?;
+            misdeeds::change_back(&session).await?;
+            session.close().await;
+            self.open_pages(args).await?;
+        }
+        if args.hold_replay || self.site.resumed {
+            self.servers.hold_replay(args.hold_replay).await?;
+        }
+        let targets = self.targets()?;
+        if let Some(pages) = &mut self.pages {
+            pages.watch(&targets).await?;
+        }
+        let target = Target::parse(&self.servers.primary()?.dsn(SUPERUSER, LAB)).map_err(Failure::from)?;
+        misdeeds::change_a_setting(async move { link::ordinary(&target, "somebody").await }, &mut self.workers);
+        self.stop.check()
+    }
+
+    async fn fill(&self, sizes: Sizes) -> Result<(), Failure> {
         let session = self.servers.superuser(LAB).await?;
         schema::create(self.servers.primary()?, &session, sizes).await?;
         session.close().await;
@@ -280,7 +333,9 @@ impl Stage {
     fn doors(&self) -> Result<Doors, Failure> {
         let [(_, primary), (_, standby)] = self.targets()?;
         let server = self.servers.primary()?;
+        let pages = self.pages.as_ref().map(|pages| (pages.url(), pages.password().to_owned()));
         Ok(Doors {
+            pages,
             primary,
             standby,
             monitor: self.link.dsn(MONITOR, server.port(), LAB),
@@ -298,6 +353,7 @@ impl Stage {
             dir: self.site.path().display().to_string(),
             primary: &primary_dsn,
             standby: &standby_dsn,
+            pages: self.pages.as_ref().map(Pages::url),
             planted: PLANTED.iter().map(|planted| Told { planted, found: planted.is_found(primary) }).collect(),
             fixed,
             report,
@@ -308,6 +364,9 @@ impl Stage {
     /// Stops everything and removes it, or keeps it.
     async fn close(mut self, args: &DemoArgs, failed: bool) -> Result<(), Failure> {
         self.workers.shutdown().await;
+        if let Some(pages) = self.pages.take() {
+            pages.close().await;
+        }
         let step = self.show.begin("stopping both servers");
         // Half a demo is of no use to anybody.
         let keep = args.keep && (!failed || self.site.resumed);

@@ -4,7 +4,7 @@ use crate::{
     args::{Global, ServeArgs},
     failure::Failure,
     output::print,
-    serve::{lock::Lock, log, notify::Notify, running::Running, settings::Settings},
+    serve::{install_cryptography, lock::Lock, log, notify::Notify, running::Running, settings::Settings},
 };
 use std::sync::Arc;
 use surus_core::secret::masked;
@@ -48,11 +48,6 @@ pub async fn run(global: &Global, args: ServeArgs) -> Result<u8, Failure> {
     running.stop().await;
     tracing::info!("surus has stopped");
     Ok(0)
-}
-
-/// Once for the process: what remote write over TLS uses. Had somebody else installed it, that would do as well.
-fn install_cryptography() {
-    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 fn status(settings: &Settings) -> String {

@@ -16,12 +16,13 @@ use ratatui::{
     crossterm::event::{self, Event, KeyEventKind},
 };
 use std::{io::IsTerminal, time::Duration};
-use surus_core::{
-    clock, code,
-    proof::{Outcome, Proof, ProofStep},
+use surus_core::{clock, code};
+use surus_observe::live::{
+    Besides, Eye, LookError,
+    ending::{Act, Ending},
+    sessions::LiveSession,
 };
-use surus_observe::live::{Besides, Eye, LookError, ending_sql, sessions::LiveSession};
-use surus_pg::{AskErrorKind, Facts, Manners, Session, Target};
+use surus_pg::{Facts, Manners, Session, Target};
 use tokio::sync::mpsc;
 
 /// A look may take so long; after that the server is too busy to be asked.
@@ -218,37 +219,20 @@ fn keys() -> mpsc::Receiver<Event> {
 
 /// Ends a statement or a session, writes it down, and says what came of it.
 async fn end(eyes: &Eyes, session: &LiveSession, whole: bool, global: &Global, config: &Config) -> String {
-    let started_at = clock::now();
-    let watch = clock::Stopwatch::start();
-    let sql = ending_sql(session, whole);
-    let answer = eyes.session.ask(&sql).await;
-    let what = if whole { "session terminated" } else { "statement cancelled" };
-    let (done, said) = match &answer {
-        Err(error) if error.kind == AskErrorKind::Closed => {
-            (false, format!("the connection was lost, it may have been done or not: {}", error.message))
-        }
-        Err(error) => (false, format!("nothing was done: {}", error.message)),
-        Ok(rows) if rows.is_empty() => (false, format!("process {} has ended by itself", session.pid)),
-        Ok(rows) if rows.first().and_then(|row| row.bool("done")).unwrap_or(false) => {
-            (true, format!("{what}: process {}", session.pid))
-        }
-        Ok(_) => (false, format!("the server could not signal process {}", session.pid)),
+    let (began, watch) = (clock::now(), clock::Stopwatch::start());
+    let ending = Ending {
+        act: if whole { Act::Terminate } else { Act::Cancel },
+        pid: session.pid,
+        backend_start: session.backend_start.clone(),
+        query_start: None,
+        user: session.user.clone(),
+        database: session.database.clone(),
+        query: session.query.clone(),
     };
-    let entry = Proof {
-        kind: if whole { "session-terminated" } else { "statement-cancelled" }.into(),
-        items: Vec::new(),
-        cluster: eyes.facts.system_identifier.clone().unwrap_or_else(|| eyes.session.endpoint().to_string()),
-        subject: format!("process {} of {} in {}", session.pid, session.user, session.database),
-        started_at,
-        finished_at: clock::now(),
-        outcome: if done { Outcome::Passed } else { Outcome::Failed },
-        measured: Vec::new(),
-        steps: vec![ProofStep { what: sql, result: said.clone(), duration_ms: watch.elapsed_ms() }],
-        log_excerpt: draw::one_line(&session.query, 1000),
-        surus_version: env!("CARGO_PKG_VERSION").into(),
-        expires_at: None,
-        undo: None,
-    };
+    let ended = ending.came(&eyes.session.ask(&ending.sql()).await);
+    let cluster = eyes.facts.system_identifier.clone().unwrap_or_else(|| eyes.session.endpoint().to_string());
+    let entry = ending.entry(&cluster, began, &ended, watch.elapsed_ms());
+    let said = ended.said;
     // In an emergency the ledger must not stand in the way; that it was not written is said.
     match ledger::open(global, config).and_then(|store| store.append(&entry).map_err(Failure::from)) {
         Ok(entry) => format!("{said} (entry {} of the ledger)", entry.number),

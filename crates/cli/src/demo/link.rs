@@ -46,7 +46,7 @@ impl Passwords {
 }
 
 /// 144 bits in hexadecimal digits.
-fn random() -> Result<Secret, Failure> {
+pub fn random() -> Result<Secret, Failure> {
     let mut bytes = [0; 18];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))

@@ -1,5 +1,5 @@
 //! Sessions that do harm on purpose: one leaves its transaction open, a schema change waits for it, and readers wait
-//! behind the schema change.
+//! behind the schema change. And a setting that somebody changes.
 //!
 //! Two such pile-ups, half a round apart, so that whoever looks sees one that is old enough to matter. All of it is in
 //! the small `billing` database: index builds in `labdb` do not wait for it.
@@ -7,12 +7,15 @@
 use super::link::{APPLICATION, BILLING, Link};
 use crate::failure::Failure;
 use std::time::Duration;
+use surus_pg::Session;
 use tokio::task::JoinSet;
 
 /// How long the transaction stays open, and the pause until the next.
 const HOLD: Duration = Duration::from_secs(110);
 const PAUSE: Duration = Duration::from_secs(5);
 const READERS: usize = 3;
+/// When a setting changes.
+const CHANGE_AFTER: Duration = Duration::from_secs(15);
 
 /// The tables that are piled up on.
 const TABLES: [&str; 2] = ["invoices", "credit_notes"];
@@ -30,6 +33,28 @@ pub fn start(link: &Link, port: u16, workers: &mut JoinSet<()>) {
             }
         });
     }
+}
+
+/// Changes a setting for the worse, once, after a while: a change that looks harmless and that somebody has to find.
+pub fn change_a_setting(
+    connect: impl Future<Output = Result<Session, Failure>> + Send + 'static,
+    workers: &mut JoinSet<()>,
+) {
+    workers.spawn(async move {
+        tokio::time::sleep(CHANGE_AFTER).await;
+        // A server that is gone or does not want it is not changed.
+        if let Ok(session) = connect.await {
+            let _ = session.run("ALTER SYSTEM SET work_mem = '64kB'").await;
+            let _ = session.run("SELECT pg_reload_conf()").await;
+            session.close().await;
+        }
+    });
+}
+
+/// Takes it back, so that there is something to change.
+pub async fn change_back(session: &Session) -> Result<(), Failure> {
+    session.run("ALTER SYSTEM RESET work_mem").await.map_err(super::link::asked)?;
+    session.run("SELECT pg_reload_conf()").await.map_err(super::link::asked)
 }
 
 async fn pile(link: &Link, port: u16, table: &'static str) -> Result<(), Failure> {

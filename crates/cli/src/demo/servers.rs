@@ -123,6 +123,17 @@ impl Servers {
         Ok(())
     }
 
+    /// Lets the standby replay what it has received only after a while, or at once again.
+    pub async fn hold_replay(&self, hold: bool) -> Result<(), Failure> {
+        let target = Target::parse(&self.standby()?.dsn(SUPERUSER, "postgres"))?;
+        let session = link::ordinary(&target, "surus demo").await?;
+        let change = if hold { "SET recovery_min_apply_delay = '5min'" } else { "RESET recovery_min_apply_delay" };
+        session.run(&format!("ALTER SYSTEM {change}")).await.map_err(link::asked)?;
+        session.run("SELECT pg_reload_conf()").await.map_err(link::asked)?;
+        session.close().await;
+        Ok(())
+    }
+
     /// Stops both, the standby first.
     pub async fn stop(&mut self, mode: Mode) -> Result<(), Failure> {
         for server in [self.standby.take(), self.primary.take()].into_iter().flatten() {

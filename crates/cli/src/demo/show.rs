@@ -105,6 +105,8 @@ fn planted_line(planted: &Planted, found: bool) -> String {
 /// What the user can do now.
 #[derive(Debug, Clone)]
 pub struct Doors {
+    /// The address of the pages, and the password for ending sessions there.
+    pub pages: Option<(String, String)>,
     pub primary: String,
     pub standby: String,
     pub monitor: String,
@@ -134,6 +136,10 @@ impl Doors {
             // Writing into a String does not fail.
             let _ = writeln!(out, "  {} {}", Paint::faint(format!("{name:<10}")), Paint::code(value));
         };
+        if let Some((url, password)) = &self.pages {
+            row("pages", url);
+            row("password", &format!("{password}  (only for ending sessions there)"));
+        }
         row("primary", &self.primary);
         row("standby", &self.standby);
         row("pg_monitor", &self.monitor);
@@ -171,6 +177,7 @@ mod tests {
     #[test]
     fn the_script_survives_odd_directories() {
         let doors = Doors {
+            pages: Some(("http://127.0.0.1:7432/".into(), "p".into())),
             primary: "postgresql://a@localhost:1/lab?sslmode=verify-full".into(),
             standby: "s".into(),
             monitor: "m".into(),

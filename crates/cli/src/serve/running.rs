@@ -1,8 +1,12 @@
 //! Everything that works while `surus serve` runs, begun and ended in the right order.
 
-use super::settings::{Remote, Settings};
+use super::{
+    checking::{Checking, Plan},
+    settings::{Remote, Settings},
+};
 use crate::{config::ObserveConfig, failure::Failure};
 use std::sync::Arc;
+use surus_check::reports::Reports;
 use surus_core::code;
 use surus_observe::{
     Observatory, Settings as ObserveSettings, Watched, collectors,
@@ -19,10 +23,11 @@ pub struct Running {
     pub site: Arc<Site>,
     observatory: Arc<Observatory>,
     remote_write: Arc<RemoteWrite>,
+    checking: Checking,
 }
 
 impl Running {
-    /// Opens the store, then begins to send, then to watch.
+    /// Opens the store, then begins to send, then to watch, then to check.
     pub fn start(settings: &Settings, access: Access) -> Result<Self, Failure> {
         let limits = samples::Settings {
             keep: settings.samples.keep.0,
@@ -37,21 +42,39 @@ impl Running {
         let observatory = Observatory::start(watched(settings), pace, Arc::clone(&store))
             .map_err(|error| Failure::bug(format!("nothing was started: the system gave no thread: {error}")))?;
         let observatory = Arc::new(observatory);
-        let site = Site::new(access, Arc::clone(&observatory), store, Arc::clone(&remote_write));
-        Ok(Self { site: Arc::new(site), observatory, remote_write })
+        let (reports, ledger) = (Arc::<Reports>::default(), surus_store::path_in(&settings.data_dir));
+        let checking = Checking::start(
+            Arc::clone(&observatory),
+            Arc::clone(&store),
+            ledger.clone(),
+            Arc::clone(&reports),
+            plan(settings),
+        );
+        let site = Site::new(access, Arc::clone(&observatory), store, Arc::clone(&remote_write), reports, ledger);
+        Ok(Self { site: Arc::new(site), observatory, remote_write, checking })
     }
 
     /// Takes over what can be changed while it runs.
     pub async fn reload(&self, new: &Settings) -> Result<(), Failure> {
         self.remote_write.reload(receivers(&new.remotes)).await?;
         self.observatory.reload(watched(new), observe(&new.observe)).await;
+        self.checking.reload(plan(new));
         Ok(())
     }
 
     /// Ends watching first, so that its last words are still stored and sent.
     pub async fn stop(&self) {
+        self.checking.stop();
         self.observatory.stop().await;
         self.remote_write.stop().await;
+    }
+}
+
+fn plan(settings: &Settings) -> Plan {
+    Plan {
+        every: settings.check_every,
+        config: settings.check.clone(),
+        targets: settings.targets.iter().map(|target| target.name.clone()).collect(),
     }
 }
 

@@ -3,12 +3,13 @@
 use crate::{
     args::{Global, ServeArgs},
     command::given,
-    config::{Config, ObserveConfig, RemoteWriteConfig, SamplesConfig, SecretRef, TargetConfig},
+    config::{Config, ObserveConfig, RemoteWriteConfig, SamplesConfig, SecretRef, TargetConfig, quantity::Span},
     failure::Failure,
     ledger,
 };
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
-use surus_core::secret::Secret;
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use surus_check::options::CheckConfig;
+use surus_core::{code, secret::Secret};
 use surus_pg::Target;
 
 /// A server to be watched.
@@ -40,6 +41,9 @@ pub struct Settings {
     pub observe: ObserveConfig,
     pub samples: SamplesConfig,
     pub remotes: Vec<Remote>,
+    /// How often the checks run; none for never.
+    pub check_every: Option<Duration>,
+    pub check: CheckConfig,
 }
 
 impl Settings {
@@ -64,7 +68,9 @@ impl Settings {
             token: secret(&config.serve.token, "serve.token")?,
             targets: targets(args, &config)?,
             remotes: config.remote_write.iter().map(remote).collect::<Result<_, Failure>>()?,
+            check_every: config.check_every().map_err(|why| Failure::new(code::CONFIG_SYNTAX, why))?,
             observe: config.observe,
+            check: config.check,
             samples: config.samples,
         })
     }
@@ -81,6 +87,7 @@ impl Settings {
             set(&format!("observe.{key}"), &span);
         }
         set("observe.also", &o.also.join(", "));
+        set("check.every", &self.check_every.map_or_else(|| "off".to_owned(), |every| Span(every).to_string()));
         set("samples.keep", &s.keep);
         set("samples.keep_long", &s.keep_long);
         if let Some(bytes) = s.max_bytes {
@@ -129,6 +136,9 @@ impl Settings {
             if differs {
                 all.push(format!("~ {key} (a secret)"));
             }
+        }
+        if format!("{:?}", self.check) != format!("{:?}", new.check) && self.check_every == new.check_every {
+            all.push("~ check (limits, suppressions or declarations)".to_owned());
         }
         for remote in &new.remotes {
             let before = self.remotes.iter().find(|old| old.config.name == remote.config.name);

@@ -1,6 +1,7 @@
 //! The real `surus serve` over real servers: what it answers, what it refuses, and what survives.
 
 mod api;
+mod checking;
 mod login;
 mod prometheus;
 mod refusals;

@@ -37,7 +37,7 @@ pub(super) fn manners(statement_timeout: Duration) -> Manners {
 }
 
 /// Opens a session with PostgreSQL itself, of a version that surus knows.
-pub(super) async fn open(target: &Target, statement_timeout: Duration) -> Result<Session, Why> {
+pub(crate) async fn open(target: &Target, statement_timeout: Duration) -> Result<Session, Why> {
     let session = target.connect(&manners(statement_timeout)).await.map_err(|error| Why::from(&error))?;
     if session.pooled() {
         let text = format!("{} is a connection pooler; nothing is collected there", target.label());

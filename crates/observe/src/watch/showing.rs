@@ -66,6 +66,7 @@ impl Watch {
                 succeeded: run.succeeded(),
                 last_run_ms: run.last_run_ms(),
             }),
+            self.beside.checked().as_ref(),
         );
         let answer = Arc::new(Answer { collector: "target", database: None, at_ms, told });
         self.writing.group(writing::TARGET, at_ms, self.grids.counters.every_ms(), std::iter::once(&answer));
@@ -74,7 +75,7 @@ impl Watch {
 
     /// Sessions with the server now.
     fn connections(&self) -> u8 {
-        u8::from(self.session.is_some()) + u8::from(self.trip.is_some())
+        u8::from(self.session.is_some()) + u8::from(self.trip.is_some() || self.beside.second.is_taken())
     }
 
     pub(super) fn show(&mut self) {

@@ -17,6 +17,9 @@ use surus_core::clock;
 use surus_pg::{Facts, Target};
 use tokio::{sync::mpsc, task::JoinHandle};
 
+/// What the target is missing while somebody else has the second session.
+const SECOND: &str = "second session";
+
 /// A trip under way.
 pub(super) struct Trip {
     task: JoinHandle<()>,
@@ -95,7 +98,7 @@ struct Traveller {
 }
 
 impl Watch {
-    /// Begins a trip for what is due, unless the last one is still under way.
+    /// Begins a trip for what is due, unless the last one is still under way or somebody else has the second session.
     pub(super) fn set_out(&mut self, detail_ms: Option<i64>, slow_ms: Option<i64>) {
         let Some(known) = &self.known else { return };
         let facts = known.facts.clone();
@@ -104,6 +107,19 @@ impl Watch {
             // The next turn of the slow tier would be long in coming.
             self.slow_missed |= slow_ms.is_some();
             return;
+        }
+        let held = match self.beside.second.try_take("trips through the databases") {
+            Ok(held) => held,
+            Err(why) => {
+                self.skipped += 1;
+                self.slow_missed |= slow_ms.is_some();
+                self.missing.insert(SECOND, why);
+                return;
+            }
+        };
+        self.missing.remove(SECOND);
+        if slow_ms.is_none() && std::mem::take(&mut self.slow_missed) {
+            self.grids.slow.hasten(clock::now_ms());
         }
         let stops = self.stops(&facts, detail_ms, slow_ms);
         if stops.is_empty() {
@@ -120,9 +136,10 @@ impl Watch {
             for stop in stops {
                 let seen = traveller.visit(stop, detail_ms, || tell.is_closed()).await;
                 if tell.send(seen).await.is_err() {
-                    return;
+                    break;
                 }
             }
+            drop(held);
         });
         self.trip = Some(Trip { task, seen, broken_off: false, slow: slow_ms.is_some() });
     }

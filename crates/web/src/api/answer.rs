@@ -19,6 +19,8 @@ pub enum ErrorType {
     Internal,
     /// There is no such thing.
     NotFound,
+    /// It is not done for whoever asks.
+    Forbidden,
 }
 
 impl ErrorType {
@@ -29,6 +31,7 @@ impl ErrorType {
             Self::Timeout => "timeout",
             Self::Internal => "internal",
             Self::NotFound => "not_found",
+            Self::Forbidden => "forbidden",
         }
     }
 
@@ -39,6 +42,7 @@ impl ErrorType {
             Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Forbidden => StatusCode::FORBIDDEN,
         }
     }
 }

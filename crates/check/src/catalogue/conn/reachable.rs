@@ -67,7 +67,7 @@ async fn answer_ms(session: &Session) -> Result<f64, Trouble> {
 async fn once_more(access: Access<'_>) -> Option<Times> {
     let manners = Manners { application_name: "surus check".into(), ..Manners::looking() };
     let watch = Stopwatch::start();
-    let session = access.target.connect(&manners).await.ok()?;
+    let session = access.target?.connect(&manners).await.ok()?;
     let connect = watch.elapsed_ms();
     let answer = answer_ms(&session).await.ok();
     session.close().await;

@@ -1,6 +1,6 @@
 use crate::{
     proving::encryption,
-    rule::{Access, Check, Look, Looking, RunsOn, Scope},
+    rule::{Check, Look, Looking, RunsOn, Scope},
     scene::Scene,
     verdict::{Judged, Verdict},
 };
@@ -8,7 +8,10 @@ use surus_core::{
     finding::{Finding, Reason},
     plan::Plan,
 };
-use surus_pg::trial::{Outcome, VerifyFull};
+use surus_pg::{
+    Endpoint, Target,
+    trial::{Outcome, VerifyFull},
+};
 
 pub static CHECK: Check = Check {
     id: "sec.plaintext",
@@ -23,16 +26,15 @@ pub static CHECK: Check = Check {
     runs_on: RunsOn::Any,
     needs: &[],
     thresholds: &[],
-    look: Look::Custom(look),
+    look: Look::Anew(look),
 };
 
-fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
+fn look<'a>(scene: &'a Scene<'a>, target: &'a Target) -> Looking<'a> {
     Box::pin(async move {
-        if access.session.endpoint().is_local() {
+        if target.settings().endpoints.iter().all(Endpoint::is_local) {
             return Ok(Verdict::not_applicable("the connection is over a Unix socket"));
         }
-        let target = access.target.at(access.session.endpoint());
-        judge(scene, encryption::attempt(&target).await)
+        judge(scene, encryption::attempt(target).await)
     })
 }
 

@@ -122,7 +122,7 @@ async fn freeze_steps(access: Access<'_>, scene: &Scene<'_>, database: &str) -> 
 
 async fn other_session(access: Access<'_>, database: &str) -> Option<Session> {
     let manners = Manners { application_name: "surus check".into(), ..Manners::looking() };
-    access.target.with_database(database).connect(&manners).await.ok()
+    access.target?.with_database(database).connect(&manners).await.ok()
 }
 
 fn plan(steps: &[Step], name: &str) -> Plan {
