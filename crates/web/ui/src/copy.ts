@@ -1,4 +1,4 @@
-// <surus-copy>: a button that copies the text of the <code> beside it.
+// <surus-copy>: a button that copies its attribute `text`, or else the text of the <code> beside it.
 
 import { make, sheet } from "./elements";
 
@@ -47,7 +47,7 @@ class Copy extends HTMLElement {
 
   private async copy(): Promise<void> {
     const code = this.parentElement?.querySelector("code, pre");
-    const done = await copy(code?.textContent?.trim() ?? "");
+    const done = await copy(this.getAttribute("text") ?? code?.textContent?.trim() ?? "");
     this.said.textContent = done ? "copied" : "not copied: select the text instead";
     setTimeout(() => (this.said.textContent = ""), SAID_MS);
   }

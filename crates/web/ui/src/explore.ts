@@ -1,6 +1,6 @@
-// <surus-explore from to>: around a plain form with <textarea name="query">. The field completes PromQL; the query of the
-// address is drawn and shown as a table. What the server renders for those without a script stands in
-// [data-without-script].
+// <surus-explore>: around a plain form with <textarea name="query">, which then completes PromQL and runs with Enter. With
+// from and to (epoch ms) it also draws the query of the address and shows it as a table; without them that is the page's
+// part. What the server renders only for those without a script stands in [data-without-script].
 
 import { ApiError, instant, type Sample } from "./api";
 import { Combobox } from "./combobox";
@@ -52,8 +52,8 @@ class Explore extends HTMLElement {
     const from = this.getAttribute("from") ?? String(Date.now() - 3_600_000);
     const to = this.getAttribute("to") ?? String(Date.now());
     const asks = JSON.stringify([query, this.getAttribute("from"), this.getAttribute("to")]);
-    this.results.hidden = query === "";
-    if (query === "" || asks === this.shown) return;
+    this.results.hidden = query === "" || !this.hasAttribute("from");
+    if (this.results.hidden || asks === this.shown) return;
     this.shown = asks;
     const attributes = {
       queries: JSON.stringify([{ expr: query }]), from, to, height: String(HEIGHT_PX), min: "auto", label: query,

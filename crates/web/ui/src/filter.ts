@@ -18,7 +18,8 @@ document.addEventListener("input", (event) => {
   const field = event.target;
   if (!(field instanceof HTMLInputElement) || field.name !== "filter" || field.type !== "search") return;
   const { form } = field;
-  if (!form || form.method !== "get") return;
+  // A field that asks by itself is left alone.
+  if (!form || form.method !== "get" || field.hasAttribute("hx-get")) return;
   clearTimeout(waiting);
   waiting = setTimeout(() => apply(form), REST_MS);
 });

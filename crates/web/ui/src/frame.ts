@@ -1,7 +1,7 @@
 // From answers of the server to what is drawn: all series on one grid of times.
 
 import type { Labels, Series } from "./api";
-import { seriesColour, variable, waitColour, waitOrder } from "./colours";
+import { seriesColour, variable, waitColour, waitOrder } from "./palette";
 
 /** One question of a plot. */
 export interface Query {
@@ -87,6 +87,19 @@ function onGrid(series: Series, { start, step }: Grid, length: number): Array<nu
 
 function most(values: ReadonlyArray<number | null>): number {
   return values.reduce<number>((most, value) => (value !== null && Math.abs(value) > most ? Math.abs(value) : most), 0);
+}
+
+/** What the page itself gives instead of queries: `{"at": [ms…], "series": [{"name", "values", "color"?}…]}`. */
+export function given(text: string): Frame | undefined {
+  try {
+    const data = JSON.parse(text) as { at: number[]; series: Array<{ name: string; values: Array<number | null>; color?: string }> };
+    const series = data.series.map(({ name, values, color }, at) => (
+      { name, values, colour: color ? variable(color) : seriesColour(at) }
+    ));
+    return { times: data.at.map((ms) => ms / 1000), series, left: 0 };
+  } catch {
+    return undefined;
+  }
 }
 
 /** Everything on one grid, in the order in which it is drawn. `waits`: colours and order of wait classes. */

@@ -1,5 +1,5 @@
 // Keys: `/` to the filter, `g` and a letter to a page (links with data-key), `l` live or not, `[` and `]` the range back
-// and forward, `-` zooms out, `?` says all of this. Never while somebody writes.
+// and forward, `-` zooms out, `?` or [data-keys] says all of this. Never while somebody writes.
 
 import { make } from "./elements";
 import { OURS } from "./swap";
@@ -88,4 +88,8 @@ document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isWriting(event)) return;
   if (document.querySelector("dialog[open]")) return;
   if (pressed(event)) event.preventDefault();
+});
+
+document.addEventListener("click", (event) => {
+  if (event.target instanceof Element && event.target.closest("button[data-keys]")) list();
 });

@@ -43,14 +43,18 @@ export function marks(target: string, from: number, to: number): Promise<readonl
   return answer;
 }
 
+const COLOURS: Readonly<Record<string, readonly string[]>> = {
+  "--event-restart": ["restart", "role", "timeline", "identity", "failover", "down"],
+  "--event-setting": ["setting", "settings", "setting_changed", "reload", "privileges"],
+  "--event-deploy": ["deploy", "migration"],
+  "--event-schema": ["ddl", "schema", "extension", "database"],
+  "--event-vacuum": ["vacuum", "analyze", "backup"],
+  "--wait-lock": ["blocking", "finding", "cancel", "terminate"],
+};
+
 /** The variable of the colour of a kind of event. */
 export function markColour(kind: string): string {
-  if (/restart|failover|promot|crash|down|terminat|cancel/.test(kind)) return "--event-restart";
-  if (/setting|config|reload/.test(kind)) return "--event-setting";
-  if (/deploy|release|migration/.test(kind)) return "--event-deploy";
-  if (/ddl|schema|created|dropped|relation|table|index/.test(kind)) return "--event-schema";
-  if (/vacuum|analyze|checkpoint|backup/.test(kind)) return "--event-vacuum";
-  return "--event";
+  return Object.entries(COLOURS).find(([, kinds]) => kinds.includes(kind))?.[0] ?? "--event";
 }
 
 /** Marks that would stand on each other, as one. */

@@ -69,7 +69,7 @@ function arrived(): void {
   if (location.pathname === shownPath) return;
   shownPath = location.pathname;
   const place: unknown = (history.state as { scroll?: unknown } | null)?.scroll;
-  scrollTo(0, typeof place === "number" ? place : 0);
+  scrollTo({ top: typeof place === "number" ? place : 0, behavior: "instant" });
   const main = document.querySelector("main");
   if (!main || main.contains(document.activeElement)) return;
   main.tabIndex = -1;

@@ -1,7 +1,7 @@
 // <surus-plot>: a plot of PromQL queries over the range of the page.
 //
 // Attributes: queries (JSON list of {expr, legend?, color?}; `$window` in an expression is a window that fits the
-// step), kind (line, stack, bars), unit, from, to (epoch ms), step (s), limit, limit-label, min (a number, or auto),
+// step) or data ({"at": [ms], "series": [{name, values, color?}]}), kind (line, stack, bars), unit, from, to (epoch ms), step (s), limit, limit-label, min (a number, or auto),
 // max, palette (waits), height (px), label (accessible name), empty (why it may be empty), events (a target's name).
 // All that is drawn lives in a shadow root, so the page may be morphed around it; other attributes bring other data
 // into the same drawing.
@@ -13,7 +13,7 @@ import { columns, draw, type Kind, type Look } from "./canvas";
 import { onColours } from "./colours";
 import { make, sheet } from "./elements";
 import { moment, number, unit } from "./format";
-import { frame, grid, queries, type Frame, type Grid, type Query } from "./frame";
+import { frame, given, grid, queries, type Frame, type Grid, type Query } from "./frame";
 import { Legend } from "./legend";
 import { marks, type Mark } from "./marks";
 import { busy } from "./navigate";
@@ -32,7 +32,7 @@ let numbered = 0;
 
 class Plot extends HTMLElement {
   static readonly observedAttributes = [
-    "queries", "kind", "unit", "from", "to", "step", "limit", "limit-label", "empty", "palette", "height", "label",
+    "queries", "data", "kind", "unit", "from", "to", "step", "limit", "limit-label", "empty", "palette", "height", "label",
     "min", "max", "events",
   ];
 
@@ -167,11 +167,32 @@ class Plot extends HTMLElement {
     this.heap.setAttribute("aria-label", `${label}: values`);
     const all = queries(this.getAttribute("queries"));
     const on = grid(this.fromMs, this.toMs, this.number("step") ?? 0);
-    const asks = JSON.stringify([all, on]);
+    const data = this.getAttribute("data");
+    const asks = JSON.stringify([data, all, on]);
     if (asks === this.asked) return this.show();
     this.asked = asks;
+    if (data !== null) return void this.give(data, on);
     this.show();
     void this.ask(all, on);
+  }
+
+  /** The page brings the values with it. */
+  private async give(data: string, on: Grid): Promise<void> {
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    this.frame = given(data);
+    if (!this.frame) return this.hide("The page's own values cannot be read.");
+    this.show();
+    await this.hear(on, asking.signal);
+  }
+
+  /** The events of the range, drawn when they are known. */
+  private async hear(on: Grid, signal: AbortSignal): Promise<void> {
+    const target = this.getAttribute("events");
+    const happened = target ? await marks(target, on.start, on.end) : [];
+    if (signal.aborted) return;
+    this.events = happened;
+    this.plot?.redraw(false);
   }
 
   private async ask(all: readonly Query[], on: Grid): Promise<void> {
@@ -179,8 +200,6 @@ class Plot extends HTMLElement {
     const asking = (this.asking = new AbortController());
     const wait = setTimeout(() => this.figure.classList.add("waits"), PATIENCE_MS);
     const window = `${Math.max(on.step, LEAST_WINDOW_S)}s`;
-    const target = this.getAttribute("events");
-    const happened = target ? marks(target, on.start, on.end) : Promise.resolve([]);
     const settled = await Promise.allSettled(all.map(({ expr }) => (
       range(expr.replaceAll("$window", window), on.start, on.end, on.step, asking.signal)
     )));
@@ -193,8 +212,7 @@ class Plot extends HTMLElement {
     this.errors = [...new Set(errors)];
     this.frame = frame(all, answers, on, this.getAttribute("palette") === "waits");
     this.show();
-    this.events = await happened;
-    if (!asking.signal.aborted) this.plot?.redraw(false);
+    await this.hear(on, asking.signal);
   }
 
   /** Nothing could be had: what is drawn already stays, with the reason below it. */
