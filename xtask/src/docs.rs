@@ -55,6 +55,7 @@ const AREAS: &[(char, &str)] = &[
     ('O', "Output"),
     ('W', "surus serve"),
     ('M', "Series and PromQL"),
+    ('V', "Events"),
     ('X', "surus itself"),
 ];
 

@@ -64,6 +64,11 @@ pub enum Command {
     Tune(TuneArgs),
     /// Ask in PromQL what was measured: a table for one moment, a plot for a range
     Query(QueryArgs),
+    /// The timeline of events: mark a deployment on it, or list what happened
+    Event {
+        #[command(subcommand)]
+        verb: EventVerb,
+    },
     /// PromQL: run Prometheus's test scripts against surus's evaluator
     Promql {
         #[command(subcommand)]
@@ -272,6 +277,79 @@ pub struct QueryArgs {
     /// Ask a running surus or Prometheus in place of the file in the data directory
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    pub format: DataFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EventVerb {
+    /// Mark something on the timeline: with the `surus serve` that runs, or in its file when none does
+    #[command(after_help = "\
+Examples:
+  surus event add 'deployed v42'                                   for all targets, now
+  surus event add 'deployed v42' --key v42 --target shop           once, however often this is run
+  surus event add 'load test begins' --kind test --at 10m --detail '{\"rate\": 500}'
+  surus event add 'deployed v42' --server http://db-watch:7432     a login goes into the URL, a token into SURUS_TOKEN
+
+A time is RFC 3339, seconds since 1970, `now`, or how long ago: 90m, 6h, 7d.
+
+Exit status: 0 kept, or there already · 2 it is no event that can be kept · 3 the file cannot be opened
+  4 nobody answered, or it was not written")]
+    Add(EventAdd),
+    /// List what happened: restarts, failovers, changed settings and schemas, long vacuums, blockers, marks
+    #[command(after_help = "\
+Examples:
+  surus event list                            of the last 24 hours
+  surus event list --from 7d --kind ddl       changes of the schema in a week
+  surus event list --target shop --format json
+
+Exit status: 0 listed, also when there are none · 2 a time is not valid · 3 there is no file with events
+  4 nobody answered at --server")]
+    List(EventList),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EventAdd {
+    /// One line that says what happened
+    #[arg(value_name = "TITLE")]
+    pub title: String,
+    /// One word
+    #[arg(long, default_value = "deploy")]
+    pub kind: String,
+    /// The target that it concerns [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// When it happened [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub at: Option<String>,
+    /// Names what happened: a second event with the same key is not kept
+    #[arg(long)]
+    pub key: Option<String>,
+    /// What else is known
+    #[arg(long, value_name = "JSON")]
+    pub detail: Option<String>,
+    /// The running surus to give it to [default: the one of the configuration, when it holds the file]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EventList {
+    /// From here
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "24h")]
+    pub from: String,
+    /// Up to here [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// Of this target, and those that concern all
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Of this kind
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// Ask a running surus in place of the file in the data directory
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     pub format: DataFormat,
 }

@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod demo;
+mod event;
 pub mod fix;
 mod grafana;
 mod promql;
@@ -36,6 +37,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Top(top) => top::run(&global, top).await,
         Command::Undo(undo) => undo::run(&global, undo).await,
         Command::Query(query) => query::run(&global, query).await,
+        Command::Event { verb } => event::run(&global, verb).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),
         Command::Config { verb } => config::run(&global, &verb),

@@ -9,6 +9,7 @@ mod ledger;
 mod output;
 mod paint;
 mod progress;
+mod remote;
 mod report;
 mod serve;
 mod top;

@@ -125,6 +125,8 @@ codes! {
     PROMQL_TIMEOUT "SURUS-M003" Outside "the query took too long" "Ask for fewer series, a shorter range or a longer step."
     PROMQL_REMOTE "SURUS-M004" Outside "who was asked over HTTP did not answer" "Is surus serve running there? Check the address given with --url; a login goes into it (http://user:password@host:port), a token into SURUS_TOKEN."
     PROMQL_TIME "SURUS-M005" Usage "a time or step cannot be read" "Write 2026-01-31T12:00:00Z, seconds since 1970, now, or how long ago: 90m, 6h, 7d."
+    // V: events
+    EVENT_REFUSED "SURUS-V001" Usage "the event was not kept" "The message says what to change; examples: surus event add --help"
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

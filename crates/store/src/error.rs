@@ -48,7 +48,15 @@ pub enum StoreError {
     NotRecordable { why: String },
 }
 
+/// Why a file is not opened that another surus has open for writing.
+pub(crate) const TAKEN: &str = "another surus writes to it";
+
 impl StoreError {
+    /// Has another surus the file open for writing? It can be asked to write then.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Open { why, .. } if why == TAKEN)
+    }
+
     /// The stable code for users.
     pub fn code(&self) -> Code {
         match self {

@@ -26,7 +26,7 @@ mod story;
 pub use outbox::{Outbox, Parcel, QueueState};
 pub use record::{Activity, QueryDelta, QueryDeltas, SessionSample};
 pub use scan::{Grain, Look, QueryDeltaRef, Scanned, SessionRef, Text};
-pub use story::{Event, Plan};
+pub use story::{Event, EventError, Plan};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use surus_core::series::Labels;
 
+use crate::error::TAKEN;
 use crate::schema::Schema;
 use crate::{Result, StoreError, file};
 use append::Stream;
@@ -289,7 +290,7 @@ fn lock(path: &Path) -> Result<std::fs::File> {
     let file = file.map_err(|error| StoreError::from_io(path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::open(path, "another surus writes to it")),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::open(path, TAKEN)),
         Err(std::fs::TryLockError::Error(error)) => Err(StoreError::from_io(path, &error)),
     }
 }

@@ -2,12 +2,12 @@
 //! (prometheus.io/docs/prometheus/latest/querying/api).
 
 pub mod answer;
-mod form;
+pub(crate) mod form;
 mod json;
 mod query;
 mod series;
 mod status;
-mod work;
+pub(crate) mod work;
 
 use crate::Site;
 use answer::{ApiError, ErrorType};

@@ -11,6 +11,7 @@ mod assets;
 pub mod grafana;
 mod health;
 mod metrics;
+mod own;
 mod pages;
 pub mod server;
 mod sessions;
@@ -40,6 +41,7 @@ pub fn routes(site: Arc<Site>) -> Router {
         .nest("/api/v1", api::routes())
         .route("/api/surus/v1/targets/{target}/sessions/{pid}", get(sessions::one))
         .route("/api/surus/v1/targets/{target}/sessions/{pid}/{act}", axum::routing::post(sessions::end_one))
+        .nest("/api/surus/v1", own::routes())
         .fallback(pages::not_found)
         .route_layer(middleware::from_fn_with_state(Arc::clone(&site), tally::count))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

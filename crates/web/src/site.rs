@@ -1,6 +1,6 @@
 //! What the handlers share.
 
-use crate::{access::Access, tally::Tally};
+use crate::{access::Access, own::Adding, tally::Tally};
 use std::{
     path::PathBuf,
     sync::{
@@ -33,6 +33,7 @@ pub struct Site {
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) scrapes: Arc<Semaphore>,
     pub(crate) tally: Tally,
+    pub(crate) adding: Adding,
     ready: AtomicBool,
 }
 
@@ -57,6 +58,7 @@ impl Site {
             turns: Arc::new(Semaphore::new(QUESTIONS)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
             tally: Tally::default(),
+            adding: Adding::default(),
             ready: AtomicBool::new(false),
         }
     }

@@ -12,14 +12,15 @@ use crate::{
     ledger,
     output::{json, print},
     paint::Paint,
+    remote::Remote,
     wrap,
 };
-use remote::Remote;
 use std::{io::Write, path::Path};
 use surus_core::clock;
 use surus_promql::{Answer, Options, QueryError, Value};
 use surus_store::samples::{self, SampleStore, Settings};
-use times::{Range, moment};
+use times::Range;
+pub(super) use times::{moment, shown};
 
 /// For which moments is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub async fn run(global: &Global, args: QueryArgs) -> Result<u8, Failure> {
         }
     };
     let answer = match &args.url {
-        Some(url) => Remote::new(url)?.ask(&args.query, when).await?,
+        Some(url) => remote::ask(&Remote::new(url, "--url")?, &args.query, when).await?,
         None => {
             let config = Config::load(global.config.as_deref())?;
             let ledger = ledger::path(global, &config)?;

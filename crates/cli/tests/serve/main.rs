@@ -2,6 +2,7 @@
 
 mod api;
 mod checking;
+mod events;
 mod login;
 mod prometheus;
 mod refusals;

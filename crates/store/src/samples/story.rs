@@ -25,6 +25,52 @@ pub struct Event {
     pub key: Option<String>,
 }
 
+/// Why something that came from outside is no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventError(pub String);
+
+/// Characters of the title, and of the names of kind, target and key.
+const MAX_TITLE: usize = 200;
+/// Bytes of the detail, as JSON.
+const MAX_DETAIL: usize = 16 << 10;
+/// How far a clock elsewhere may be ahead.
+const MAX_AHEAD_MS: i64 = 86_400_000;
+
+impl Event {
+    /// Is it fit to be kept, when it comes from outside?
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, now_ms: i64) -> std::result::Result<(), EventError> {
+        let refuse = |why: String| Err(EventError(why));
+        let texts = [("title", Some(&self.title)), ("target", Some(&self.target)), ("key", self.key.as_ref())];
+        for (what, text) in texts.into_iter().filter_map(|(what, text)| Some((what, text?))) {
+            let count = text.chars().count();
+            if count > MAX_TITLE {
+                return refuse(format!("its {what} has {count} characters, and {MAX_TITLE} are the limit"));
+            }
+            if text.chars().any(char::is_control) {
+                return refuse(format!("its {what} is not one line of text"));
+            }
+        }
+        if self.title.trim().is_empty() {
+            return refuse("it has no title".to_owned());
+        }
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if self.kind.is_empty() || self.kind.len() > 32 || !self.kind.chars().all(word) {
+            return refuse("its kind is not one word of at most 32 letters a to z, digits, _ and -".to_owned());
+        }
+        let bytes = self.detail.to_string().len();
+        if bytes > MAX_DETAIL {
+            return refuse(format!("its detail has {bytes} bytes, and {MAX_DETAIL} are the limit"));
+        }
+        if !(0..=now_ms.saturating_add(MAX_AHEAD_MS)).contains(&self.at_ms) {
+            return refuse("its time is before 1970 or more than a day ahead".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// A plan of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {

@@ -91,10 +91,15 @@ impl Form {
 
     /// From `start` to `end`, both included; without them, all times.
     pub fn window(&self) -> Result<Window, ApiError> {
-        let start = self.time("start")?.unwrap_or(i64::MIN + 1);
-        let until_ms = self.time("end")?.unwrap_or(i64::MAX);
+        self.window_named("start", "end")
+    }
+
+    /// The same, by other names.
+    pub fn window_named(&self, start: &str, end: &str) -> Result<Window, ApiError> {
+        let until_ms = self.time(end)?.unwrap_or(i64::MAX);
+        let start = self.time(start)?.unwrap_or(i64::MIN + 1);
         if until_ms < start {
-            return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+            return Err(ApiError::parameter(end, "end timestamp must not be before start time"));
         }
         Ok(Window { after_ms: start.saturating_sub(1), until_ms })
     }

@@ -1,91 +1,30 @@
-//! Asking a running surus, or any Prometheus, over its HTTP API.
+//! Asking a running surus, or any Prometheus, in PromQL over its HTTP API.
 
 use super::When;
-use crate::failure::Failure;
-use reqwest::{Client, Url, header::AUTHORIZATION, redirect::Policy};
+use crate::{
+    failure::Failure,
+    remote::{Remote, unreachable},
+};
 use serde_json::Value as Json;
-use std::time::Duration;
-use surus_core::{code, secret::masked, series::Labels};
+use surus_core::series::Labels;
 use surus_promql::{Answer, Kind, Line, QueryError, Sample, Value};
 
-/// How long an answer may take.
-const WITHIN: Duration = Duration::from_secs(130);
-/// How large an answer may be.
-const MOST_BYTES: usize = 256 << 20;
-
-/// Who is asked.
-pub struct Remote {
-    client: Client,
-    url: Url,
-}
-
-fn unreachable(why: impl std::fmt::Display) -> Failure {
-    Failure::new(code::PROMQL_REMOTE, masked(&format!("the query was not answered: {why}")))
-}
-
-impl Remote {
-    pub fn new(url: &str) -> Result<Self, Failure> {
-        let url = Url::parse(url).map_err(|error| unreachable(format!("--url: {error}")))?;
-        if !["http", "https"].contains(&url.scheme()) {
-            return Err(unreachable("--url begins with neither http:// nor https://"));
+/// Asks.
+pub async fn ask(remote: &Remote, query: &str, when: When) -> Result<Answer, Failure> {
+    let seconds = |at_ms: i64| format!("{}.{:03}", at_ms.div_euclid(1000), at_ms.rem_euclid(1000));
+    let mut pairs = vec![("query", query.to_owned())];
+    let path = match when {
+        When::At(at_ms) => {
+            pairs.push(("time", seconds(at_ms)));
+            "api/v1/query"
         }
-        // Another one that is installed already is as good.
-        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let client = Client::builder().timeout(WITHIN).redirect(Policy::none()).build().map_err(unreachable)?;
-        Ok(Self { client, url })
-    }
-
-    /// Asks.
-    pub async fn ask(&self, query: &str, when: When) -> Result<Answer, Failure> {
-        let seconds = |at_ms: i64| format!("{}.{:03}", at_ms.div_euclid(1000), at_ms.rem_euclid(1000));
-        let mut url = self.url.clone();
-        let (path, times) = match when {
-            When::At(at_ms) => ("api/v1/query", vec![("time", seconds(at_ms))]),
-            When::Over(range) => (
-                "api/v1/query_range",
-                vec![
-                    ("start", seconds(range.start_ms)),
-                    ("end", seconds(range.end_ms)),
-                    ("step", seconds(range.step_ms)),
-                ],
-            ),
-        };
-        url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
-        url.query_pairs_mut().clear().append_pair("query", query).extend_pairs(times);
-        // A login stands in the address; it goes into a header and not into what is asked for.
-        let (user, password) = (url.username().to_owned(), url.password().map(str::to_owned));
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        let mut request = self.client.get(url);
-        if !user.is_empty() || password.is_some() {
-            request = request.basic_auth(user, password);
-        } else if let Ok(token) = std::env::var("SURUS_TOKEN") {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        When::Over(range) => {
+            let times = [("start", range.start_ms), ("end", range.end_ms), ("step", range.step_ms)];
+            pairs.extend(times.map(|(name, ms)| (name, seconds(ms))));
+            "api/v1/query_range"
         }
-        let mut response = request.send().await.map_err(|error| unreachable(because(&error)))?;
-        let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(because(&error)))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MOST_BYTES {
-                return Err(unreachable(format!("the answer has more than {MOST_BYTES} bytes")));
-            }
-        }
-        let answer: Json = serde_json::from_slice(&body)
-            .map_err(|_| unreachable(format!("what came is no answer of Prometheus's API (HTTP status {status})")))?;
-        read(&answer)
-    }
-}
-
-/// An error with its causes.
-fn because(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    };
+    read(&remote.get(path, &pairs).await?)
 }
 
 fn read(answer: &Json) -> Result<Answer, Failure> {
@@ -149,6 +88,7 @@ fn point(point: &Json) -> Option<(i64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use surus_core::code;
 
     #[test]
     fn answers_are_read() {
