@@ -81,7 +81,8 @@ export async function range(
 
 /** A value at one time, in seconds. */
 export async function instant(query: string, time: number, signal?: AbortSignal): Promise<readonly Sample[]> {
-  const data = await post<{ resultType: string; result: unknown }>("/api/v1/query", { query, time: String(time) }, signal);
+  const form = { query, time: String(time) };
+  const data = await post<{ resultType: string; result: unknown }>("/api/v1/query", form, signal);
   switch (data.resultType) {
     case "vector": return data.result as Sample[];
     case "scalar":

@@ -166,7 +166,9 @@ function limitLine(plot: uPlot, look: Look, most: number): void {
 }
 
 /** A plot in the element. `look` is asked whenever it is drawn, so that it may change. */
-export function draw(place: HTMLElement, width: number, frame: Frame, look: () => Look, hidden: ReadonlySet<string>, heard: Heard): uPlot {
+export function draw(
+  place: HTMLElement, width: number, frame: Frame, look: () => Look, hidden: ReadonlySet<string>, heard: Heard,
+): uPlot {
   let most = 0;
   const faint = () => resolve("--faint");
   const grid = { stroke: () => resolve("--plot-grid"), width: 1 };

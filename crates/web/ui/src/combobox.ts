@@ -5,7 +5,9 @@ import { make } from "./elements";
 import { busy } from "./navigate";
 import { keepAttributes, OURS } from "./swap";
 
-const ATTRIBUTES = ["role", "aria-expanded", "aria-controls", "aria-activedescendant", "aria-autocomplete", "autocomplete", "spellcheck"];
+const ATTRIBUTES = [
+  "role", "aria-expanded", "aria-controls", "aria-activedescendant", "aria-autocomplete", "autocomplete", "spellcheck",
+];
 
 let numbered = 0;
 
@@ -95,7 +97,8 @@ export class Combobox {
     else if (event.key === "Enter" && !event.shiftKey) this.go();
     else if (event.key === "Tab" && open && !event.shiftKey) this.take(Math.max(0, this.active));
     else if (event.key === "Escape" && open) this.close();
-    else if (open && (down || event.key === "ArrowUp")) this.choose(down ? this.active + 1 : Math.max(-1, this.active - 1));
+    else if (open && down) this.choose(this.active + 1);
+    else if (open && event.key === "ArrowUp") this.choose(Math.max(-1, this.active - 1));
     else if ((event.key === " " && event.ctrlKey) || (down && event.altKey)) void this.look(true);
     else return;
     event.preventDefault();

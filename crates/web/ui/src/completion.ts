@@ -128,8 +128,8 @@ async function candidates(where: Place): Promise<Option[]> {
       return values.map((name) => ({ name, text: name.replace(/["\\]/g, "\\$&"), kind: "value", help: "" }));
     }
     case "word": {
-      const own = [words(AGGREGATIONS, "aggregation", ""), words(FUNCTIONS, "function", "("), words(KEYWORDS, "keyword", " ")];
-      return [...(await metrics()), ...own.flat()];
+      const own = [...words(AGGREGATIONS, "aggregation", ""), ...words(FUNCTIONS, "function", "(")];
+      return [...(await metrics()), ...own, ...words(KEYWORDS, "keyword", " ")];
     }
   }
 }
@@ -155,7 +155,9 @@ export async function offer(text: string, caret: number, forced: boolean): Promi
     const rank = fit(option.name, written);
     return rank === undefined ? [] : [{ option, rank }];
   });
-  fitting.sort((a, b) => a.rank - b.rank || a.option.name.length - b.option.name.length || a.option.name.localeCompare(b.option.name));
+  fitting.sort(({ rank: a, option: { name: one } }, { rank: b, option: { name: other } }) => (
+    a - b || one.length - other.length || one.localeCompare(other)
+  ));
   const options = fitting.slice(0, MOST).map(({ option }) => option);
   // What is written in full needs no offer.
   if (options.length === 1 && options[0]?.name === written) return undefined;

@@ -4,8 +4,8 @@ import { make, sheet } from "./elements";
 
 const STYLE = sheet(`
   :host { display: inline-block; }
-  button { font: 12px/1.4 system-ui, sans-serif; color: var(--faint); background: var(--card); border: 1px solid var(--line);
-    border-radius: 3px; padding: .05rem .5rem; cursor: pointer; }
+  button { font: 12px/1.4 system-ui, sans-serif; color: var(--faint); background: var(--card);
+    border: 1px solid var(--line); border-radius: 3px; padding: .05rem .5rem; cursor: pointer; }
   button:hover { color: var(--ink); }
   button:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
   span { color: var(--faint); font-size: 12px; padding-left: .4rem; }`);

@@ -1,6 +1,6 @@
-// <surus-explore>: around a plain form with <textarea name="query">, which then completes PromQL and runs with Enter. With
-// from and to (epoch ms) it also draws the query of the address and shows it as a table; without them that is the page's
-// part. What the server renders only for those without a script stands in [data-without-script].
+// <surus-explore>: around a plain form with <textarea name="query">, which then completes PromQL and runs with Enter.
+// With from and to (epoch ms) it also draws the query of the address and shows it as a table; without them that is the
+// page's part. What the server renders only for those without a script stands in [data-without-script].
 
 import { ApiError, instant, type Sample } from "./api";
 import { Combobox } from "./combobox";

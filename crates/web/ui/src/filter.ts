@@ -9,7 +9,9 @@ let waiting: ReturnType<typeof setTimeout> | undefined;
 function apply(form: HTMLFormElement): void {
   const address = new URL(form.action, location.href);
   const fields = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) if (typeof value === "string" && value !== "") fields.append(name, value);
+  for (const [name, value] of new FormData(form)) {
+    if (typeof value === "string" && value !== "") fields.append(name, value);
+  }
   address.search = fields.toString();
   if (address.href !== location.href) visit(address.href, "replace");
 }

@@ -70,7 +70,9 @@ export function number(value: number | null | undefined, unit: Unit): string {
     case "milliseconds": return duration(value / 1000);
     case "percent": return `${percent(value * 100)}\u00a0%`;
     case "count": return scaled(value, 1000, SI);
-    case "sessions": return value > 0 && value < 0.005 ? "<0.01" : value < 100 ? short(value, 2) : scaled(value, 1000, SI);
+    case "sessions":
+      if (value > 0 && value < 0.005) return "<0.01";
+      return value < 100 ? short(value, 2) : scaled(value, 1000, SI);
   }
 }
 

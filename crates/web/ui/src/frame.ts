@@ -89,10 +89,15 @@ function most(values: ReadonlyArray<number | null>): number {
   return values.reduce<number>((most, value) => (value !== null && Math.abs(value) > most ? Math.abs(value) : most), 0);
 }
 
+interface Given {
+  readonly at: readonly number[];
+  readonly series: ReadonlyArray<{ name: string; values: ReadonlyArray<number | null>; color?: string }>;
+}
+
 /** What the page itself gives instead of queries: `{"at": [ms…], "series": [{"name", "values", "color"?}…]}`. */
 export function given(text: string): Frame | undefined {
   try {
-    const data = JSON.parse(text) as { at: number[]; series: Array<{ name: string; values: Array<number | null>; color?: string }> };
+    const data = JSON.parse(text) as Given;
     const series = data.series.map(({ name, values, color }, at) => (
       { name, values, colour: color ? variable(color) : seriesColour(at) }
     ));
@@ -103,7 +108,9 @@ export function given(text: string): Frame | undefined {
 }
 
 /** Everything on one grid, in the order in which it is drawn. `waits`: colours and order of wait classes. */
-export function frame(all: readonly Query[], answers: ReadonlyArray<readonly Series[]>, on: Grid, waits: boolean): Frame {
+export function frame(
+  all: readonly Query[], answers: ReadonlyArray<readonly Series[]>, on: Grid, waits: boolean,
+): Frame {
   const length = Math.round((on.end - on.start) / on.step) + 1;
   const times = Array.from({ length }, (_, index) => on.start + index * on.step);
   let found = all.flatMap((query, index) => {
@@ -126,7 +133,7 @@ export function frame(all: readonly Query[], answers: ReadonlyArray<readonly Ser
   return { times, series, left };
 }
 
-/** Series on top of each other. Where none has a value there is a gap; a single one without a value counts as nought. */
+/** Series on top of each other. Where none has a value there is a gap; one alone without a value counts as nought. */
 export function stacked(frame: Frame, hidden: ReadonlySet<string>): Array<Array<number | null>> {
   const some = frame.times.map((_, at) => (
     frame.series.some(({ name, values }) => !hidden.has(name) && values[at] != null)
@@ -139,9 +146,15 @@ export function stacked(frame: Frame, hidden: ReadonlySet<string>): Array<Array<
   }));
 }
 
+export interface Extent {
+  least: number;
+  most: number;
+  last: number;
+}
+
 /** Least, most and last value of a series. */
-export function extent(values: ReadonlyArray<number | null>): { least: number; most: number; last: number } | undefined {
-  let found: { least: number; most: number; last: number } | undefined;
+export function extent(values: ReadonlyArray<number | null>): Extent | undefined {
+  let found: Extent | undefined;
   for (const value of values) {
     if (value === null) continue;
     found ??= { least: value, most: value, last: value };

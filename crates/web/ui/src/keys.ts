@@ -1,5 +1,5 @@
-// Keys: `/` to the filter, `g` and a letter to a page (links with data-key), `l` live or not, `[` and `]` the range back
-// and forward, `-` zooms out, `?` or [data-keys] says all of this. Never while somebody writes.
+// Keys: `/` to the filter, `g` and a letter to a page (links with data-key), `l` live or not, `[` and `]` the range
+// back and forward, `-` zooms out, `?` or [data-keys] says all of this. Never while somebody writes.
 
 import { make } from "./elements";
 import { OURS } from "./swap";
@@ -50,7 +50,9 @@ function list(): void {
   for (const link of document.querySelectorAll<HTMLElement>("[data-key]")) {
     lines.push([`g ${link.dataset["key"] ?? ""}`, link.getAttribute("aria-label") ?? link.textContent?.trim() ?? ""]);
   }
-  for (const [key, [selector, what]] of Object.entries(LINKS)) if (document.querySelector(selector)) lines.push([key, what]);
+  for (const [key, [selector, what]] of Object.entries(LINKS)) {
+    if (document.querySelector(selector)) lines.push([key, what]);
+  }
   if (document.querySelector("surus-plot")) lines.push(...PLOT);
   lines.push(["?", "this list"]);
   const told = lines.flatMap(([keys, what]) => [

@@ -1,10 +1,10 @@
 // <surus-plot>: a plot of PromQL queries over the range of the page.
 //
 // Attributes: queries (JSON list of {expr, legend?, color?}; `$window` in an expression is a window that fits the
-// step) or data ({"at": [ms], "series": [{name, values, color?}]}), kind (line, stack, bars), unit, from, to (epoch ms), step (s), limit, limit-label, min (a number, or auto),
-// max, palette (waits), height (px), label (accessible name), empty (why it may be empty), events (a target's name).
-// All that is drawn lives in a shadow root, so the page may be morphed around it; other attributes bring other data
-// into the same drawing.
+// step) or data ({"at": [ms], "series": [{name, values, color?}]}), kind (line, stack, bars), unit, from, to (epoch
+// ms), step (s), limit, limit-label, min (a number, or auto), max, palette (waits), height (px), label (accessible
+// name), empty (why it may be empty), events (a target's name). All that is drawn lives in a shadow root, so the page
+// may be morphed around it; other attributes bring other data into the same drawing.
 
 import type uPlot from "uplot";
 import uplotStyle from "uplot/dist/uPlot.min.css";
@@ -32,8 +32,8 @@ let numbered = 0;
 
 class Plot extends HTMLElement {
   static readonly observedAttributes = [
-    "queries", "data", "kind", "unit", "from", "to", "step", "limit", "limit-label", "empty", "palette", "height", "label",
-    "min", "max", "events",
+    "queries", "data", "kind", "unit", "from", "to", "step", "limit", "limit-label", "empty", "palette", "height",
+    "label", "min", "max", "events",
   ];
 
   private readonly id_ = `plot${numbered++}`;

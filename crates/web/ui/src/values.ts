@@ -12,7 +12,8 @@ export function summary(frame: Frame, unit: Unit): string {
   const told = frame.series.slice(0, SUMMED_UP).map(({ name, values }) => {
     const found = extent(values);
     if (!found) return `${name}: no values.`;
-    return `${name}: least ${number(found.least, unit)}, most ${number(found.most, unit)}, last ${number(found.last, unit)}.`;
+    const [least, most, last] = [found.least, found.most, found.last].map((value) => number(value, unit));
+    return `${name}: least ${least}, most ${most}, last ${last}.`;
   });
   const more = frame.series.length - told.length;
   return told.join(" ") + (more > 0 ? ` And ${more} more.` : "");

@@ -10,7 +10,8 @@ test("values with their unit", () => {
     [2_500_000, "count", "2.5 M"], [100, "count", "100"], [-3.5, "count", "-3.5"], [9_999.6, "count", "10 000"],
     [0, "bytes", "0 B"], [1023, "bytes", "1 023 B"], [1536, "bytes", "1.5 KiB"], [1024 ** 3, "bytes", "1 GiB"],
     [64 * 1024 ** 2, "bytes_per_second", "64 MiB/s"], [12.5, "per_second", "12.5/s"],
-    [0.0000042, "seconds", "4.2 µs"], [0.25, "seconds", "250 ms"], [90, "seconds", "90 s"], [3 * 86_400, "seconds", "3 d"],
+    [0.0000042, "seconds", "4.2 µs"], [0.25, "seconds", "250 ms"], [90, "seconds", "90 s"],
+    [3 * 86_400, "seconds", "3 d"],
     [12, "milliseconds", "12 ms"], [4500, "milliseconds", "4.5 s"],
     [0.5, "percent", "50 %"], [0.99968, "percent", "99.968 %"], [1, "percent", "100 %"],
     [0.001, "sessions", "<0.01"], [2.345, "sessions", "2.35"], [0, "sessions", "0"],
@@ -35,7 +36,8 @@ test("times are UTC, with the date where it changes", () => {
   assert.equal(moment(midnight - 1), "21 Nov 23:59:59");
   const marks = timeTicks(midnight - 3700, midnight + 3700, 400);
   assert.ok(marks.length >= 3 && marks.every((mark) => mark % 1800 === 0), String(marks));
-  assert.deepEqual(timeLabels([midnight - 3600, midnight - 1800, midnight]), ["23:00\n21 Nov", "23:30", "00:00\n22 Nov"]);
+  const hours = [midnight - 3600, midnight - 1800, midnight];
+  assert.deepEqual(timeLabels(hours), ["23:00\n21 Nov", "23:30", "00:00\n22 Nov"]);
   assert.deepEqual(timeLabels([midnight, midnight + 86_400]), ["22 Nov", "23 Nov"]);
   assert.deepEqual(timeLabels([midnight, midnight + 30]), ["00:00:00\n22 Nov", "00:00:30"]);
 });

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Series } from "../src/api";
 import { extent, frame, given, grid, legend, queries, stacked } from "../src/frame";
 
-const series = (metric: Record<string, string>, values: ReadonlyArray<readonly [number, string]>): Series => ({ metric, values });
+const series = (metric: Series["metric"], values: Series["values"]): Series => ({ metric, values });
 const on = { start: 100, end: 130, step: 10 };
 
 test("the grid asks for the same times again while the range moves within a step", () => {
@@ -60,6 +60,7 @@ test("an attribute that is no list of queries is none", () => {
 
 test("values that the page brings are drawn as they are", () => {
   const made = given('{"at":[1000,3000],"series":[{"name":"calls","values":[1,null]}]}');
-  assert.deepEqual(made, { times: [1, 3], series: [{ name: "calls", values: [1, null], colour: "--series-1" }], left: 0 });
+  const drawn = { name: "calls", values: [1, null], colour: "--series-1" };
+  assert.deepEqual(made, { times: [1, 3], series: [drawn], left: 0 });
   for (const text of ["", "{}", "[]"]) assert.equal(given(text), undefined);
 });
