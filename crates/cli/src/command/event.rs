@@ -10,12 +10,16 @@ use crate::{
     remote::{Login, Remote},
 };
 use serde_json::{Value, json};
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 use surus_core::{clock, code, series::Window};
 use surus_store::samples::{self, Event, EventError, SampleStore, Settings};
 
 /// Where events are in surus's own API.
 const PATH: &str = "api/surus/v1/events";
+
+/// How often the file is tried while somebody who does not answer has it, and the pause between.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs the command.
 pub async fn run(global: &Global, verb: EventVerb) -> Result<u8, Failure> {
@@ -59,13 +63,29 @@ async fn add(global: &Global, args: EventAdd) -> Result<u8, Failure> {
 async fn keep(global: &Global, event: Event) -> Result<bool, Failure> {
     let config = Config::load(global.config.as_deref())?;
     let path = store_path(global, &config)?;
-    let written = event.clone();
-    let direct = tokio::task::spawn_blocking(move || {
-        SampleStore::open(&path, Settings::default()).and_then(|store| store.append_event(&written))
-    });
-    match direct.await.map_err(|error| Failure::bug(error.to_string()))? {
-        Err(error) if error.is_taken() => post(&running(&config)?, &event).await,
-        other => Ok(other?),
+    let mut tries = 0;
+    loop {
+        let (path, written) = (path.clone(), event.clone());
+        let direct = tokio::task::spawn_blocking(move || {
+            SampleStore::open(&path, Settings::default()).and_then(|store| store.append_event(&written))
+        });
+        match direct.await.map_err(|error| Failure::bug(error.to_string()))? {
+            Err(error) if error.is_taken() => {}
+            other => return Ok(other?),
+        }
+        tries += 1;
+        match post(&running(&config)?, &event).await {
+            // Another `surus event add` has the file for a moment only.
+            Err(failure) if failure.code.id == code::PROMQL_REMOTE.id && tries < TRIES => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(failure) if failure.code.id == code::PROMQL_REMOTE.id => {
+                let at = config.serve.listen;
+                let text = format!("the file is held by a surus that does not answer at {at}, name it with --server");
+                return Err(Failure::new(failure.code, format!("the event was not kept: {text}: {}", failure.message)));
+            }
+            other => return other,
+        }
     }
 }
 

@@ -54,6 +54,9 @@ fn a_mark_is_kept_with_and_without_a_surus_that_runs() {
     let url = format!("http://{}", serve.listen());
     let listed = said(&event(&serve, &["list", "--server", &url, "--format", "json"]));
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()["events"].as_array().unwrap().len(), 2);
+    serve.write("elsewhere.toml", "[serve]\nlisten = '127.0.0.1:1'\n");
+    let elsewhere = event(&serve, &["add", "lost", "--config", "elsewhere.toml"]);
+    fails(&elsewhere, 4, "SURUS-M004", &["127.0.0.1:1", "--server"]);
     assert!(serve.stop().success());
     // Nobody holds the file now.
     assert_eq!(said(&event(&serve, &["add", "while away"])), "Kept.\n");
