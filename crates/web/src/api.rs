@@ -2,12 +2,12 @@
 //! (prometheus.io/docs/prometheus/latest/querying/api).
 
 pub mod answer;
-pub(crate) mod form;
+pub mod form;
 mod json;
 mod query;
 mod series;
 mod status;
-pub(crate) mod work;
+pub mod work;
 
 use crate::Site;
 use answer::{ApiError, ErrorType};

@@ -1,19 +1,35 @@
 //! Pages for people.
 
+pub mod activity;
+pub mod blocking;
 mod collectors;
-mod first;
+pub mod explore;
+pub mod findings;
+pub mod fleet;
 mod frame;
+pub mod host;
+pub mod indexes;
+pub mod instance;
+mod parts;
+mod places;
+pub mod proofs;
+pub mod queries;
+pub mod query;
+pub mod replication;
+pub mod session;
+pub mod tables;
+pub mod timeline;
+pub mod vacuum;
 mod words;
 
 pub use collectors::collectors;
-pub use first::first;
 
 use axum::{
     extract::Query,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use frame::frame;
+use frame::plain;
 use maud::html;
 use serde::Deserialize;
 
@@ -48,7 +64,7 @@ pub async fn login(Query(Next { next }): Query<Next>) -> Html<String> {
 
 /// The login page.
 pub fn login_form(next: &str, wrong: bool) -> Html<String> {
-    frame(
+    plain(
         "Log in",
         false,
         html! {
@@ -71,7 +87,7 @@ pub fn login_form(next: &str, wrong: bool) -> Html<String> {
 
 /// Any other address.
 pub async fn not_found() -> Response {
-    let page = frame(
+    let page = plain(
         "Not found",
         false,
         html! {

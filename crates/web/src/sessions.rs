@@ -11,6 +11,7 @@ use axum::{
     extract::{ConnectInfo, Path, State},
     http::{HeaderMap, header},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, sync::Arc};
 use surus_core::{
@@ -31,7 +32,7 @@ use surus_store::Store;
 const REASON_AT_MOST: usize = 500;
 
 /// Which session is to be ended, as it was shown.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wanted {
     /// As [`SessionNow`] gave it, or in microseconds since 1970.
@@ -43,7 +44,7 @@ pub struct Wanted {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Acted {
     pub done: bool,
     /// For people.

@@ -135,11 +135,12 @@ fn pages(serve: &Serve) {
     assert_eq!(serve.get("/probe?target=elsewhere:5432").unwrap().status, 404);
     assert_eq!(serve.get("/probe").unwrap().status, 400);
     let first = serve.get("/").unwrap();
-    assert!(first.body.contains("The target answers") && first.body.contains("shop"), "{}", first.body);
+    assert!(first.body.contains("id=\"target-shop\"") && first.body.contains("up"), "{}", first.body);
     assert!(first.head.contains("content-security-policy: default-src 'none'"), "{}", first.head);
     for external in ["http://", "https://", "<script>", "style=", "onclick="] {
         assert!(!first.body.contains(external), "{external} is in {}", first.body);
     }
+    every_page(serve);
     let collectors = serve.get("/collectors").unwrap();
     assert!(collectors.status == 200 && collectors.body.contains("stat_database"), "{}", collectors.body);
     let style = linked(&first.body, "stylesheet\" href=\"");
@@ -149,6 +150,43 @@ fn pages(serve: &Serve) {
     assert_eq!(serve.get("/nothing").unwrap().status, 404);
     // A page elsewhere that calls this machine by a name of its own.
     assert_eq!(http(serve.port, "GET", "/metrics", &[("Host", "evil.example")], "").unwrap().status, 421);
+}
+
+/// Every page is there, and so is what it shows as JSON; each says what is wrong with a question that makes no sense.
+fn every_page(serve: &Serve) {
+    let target = [
+        "",
+        "/activity",
+        "/blocking",
+        "/queries",
+        "/queries/1",
+        "/tables",
+        "/indexes",
+        "/replication",
+        "/vacuum",
+        "/host",
+    ];
+    let of_target = target.iter().map(|page| (format!("/t/shop{page}"), format!("/targets/shop{page}")));
+    let all = of_target.chain([
+        ("/".into(), "/fleet".into()),
+        ("/timeline".into(), "/timeline".into()),
+        ("/t/shop/events".into(), "/targets/shop/timeline".into()),
+        ("/explore?query=up".into(), "/explore?query=up".into()),
+    ]);
+    for (page, data) in all {
+        let shown = serve.get(&page).unwrap();
+        assert!(shown.status == 200 && shown.body.contains("<main"), "{page}: {}", shown.body);
+        let (path, sign) = if page.contains('?') { (page.as_str(), '&') } else { (page.as_str(), '?') };
+        assert_eq!(serve.get(&format!("{path}{sign}from=never")).unwrap().status, 400, "{page}");
+        let told = serve.get(&format!("/api/surus/v1{data}")).unwrap();
+        assert!(told.status == 200 && told.body.starts_with(r#"{"status":"success""#), "{data}: {}", told.body);
+    }
+    for missing in ["/t/elsewhere", "/t/elsewhere/activity", "/api/surus/v1/targets/elsewhere", "/api/surus/v1/none"] {
+        assert_eq!(serve.get(missing).unwrap().status, 404, "{missing}");
+    }
+    assert_eq!(serve.get("/t/shop/queries/none").unwrap().status, 400);
+    let document = serve.get("/api/surus/v1/openapi.json").unwrap();
+    assert!(document.body.contains("/api/surus/v1/targets/{target}/activity"), "{}", document.body);
 }
 
 /// What follows the words on the page, to the next quotation mark.

@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use surus_store::StoreError;
 
 /// What went wrong, as Prometheus names it; clients choose by it whether to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,8 @@ impl ErrorType {
         }
     }
 
-    fn status(self) -> StatusCode {
+    /// The status that goes with it.
+    pub fn status(self) -> StatusCode {
         match self {
             Self::BadData => StatusCode::BAD_REQUEST,
             Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
@@ -69,6 +71,13 @@ impl ApiError {
     /// A parameter that is not what it should be, in Prometheus's words.
     pub fn parameter(name: &str, why: impl std::fmt::Display) -> Self {
         Self::new(ErrorType::BadData, format!("invalid parameter \"{name}\": {why}"))
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let kind = if matches!(error, StoreError::TooMuch { .. }) { ErrorType::Execution } else { ErrorType::Internal };
+        Self::new(kind, format!("{error} ({})", error.code()))
     }
 }
 

@@ -37,6 +37,23 @@ impl Form {
         Self(parts.into_iter().flat_map(|part| form_urlencoded::parse(part).into_owned()).collect())
     }
 
+    /// From the query string of an address.
+    pub fn of(query: &str) -> Self {
+        Self::parse([query.as_bytes(), b""])
+    }
+
+    /// All parameters that have a value.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// As the query string of an address, with these parameters set, or taken away.
+    pub fn with(&self, changes: &[(&str, Option<&str>)]) -> String {
+        let kept = self.pairs().filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
+        let set = changes.iter().filter_map(|(name, value)| value.map(|value| (*name, value)));
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.chain(set)).finish()
+    }
+
     /// The first value of a parameter; an empty one counts as none.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next().filter(|value| !value.is_empty())

@@ -7,25 +7,24 @@ use crate::{
         form::Form,
         work,
     },
+    views::timeline::Happened,
 };
 use axum::{
     Json,
     extract::{State, rejection::JsonRejection},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 use surus_core::{clock, code};
-use surus_store::{
-    StoreError,
-    samples::{Event, EventError},
-};
+use surus_store::samples::{Event, EventError};
 
 /// Events that are taken in a minute: a timeline with more shows nothing.
 const PER_MINUTE: u32 = 60;
 
 /// What a POST brings. Keys that are not known are refused: a slip would otherwise be lost silently.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Given {
     at_ms: Option<i64>,
@@ -36,6 +35,19 @@ pub struct Given {
     #[serde(default)]
     detail: Value,
     key: Option<String>,
+}
+
+/// What a GET answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Events {
+    events: Vec<Happened>,
+}
+
+/// What a POST answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Kept {
+    /// False when an event with its key was there already.
+    kept: bool,
 }
 
 /// How many events were taken in this minute.
@@ -51,12 +63,6 @@ impl Adding {
         }
         taken.1 += 1;
         taken.1 <= PER_MINUTE
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Self::new(ErrorType::Execution, format!("{error} ({})", error.code()))
     }
 }
 
@@ -81,11 +87,7 @@ pub async fn list(State(site): State<Arc<Site>>, form: Form) -> Result<Answer, A
         Ok(events)
     })
     .await?;
-    let one = |event: Event| {
-        json!({ "at_ms": event.at_ms, "target": event.target, "kind": event.kind, "title": event.title,
-                "detail": event.detail })
-    };
-    Ok(Answer::data(&json!({ "events": events.into_iter().map(one).collect::<Vec<_>>() })))
+    Ok(Answer::data(&Events { events: events.into_iter().map(Happened::from).collect() }))
 }
 
 /// `POST /events`: keeps one.
@@ -102,5 +104,5 @@ pub async fn add(State(site): State<Arc<Site>>, given: Result<Json<Given>, JsonR
     }
     let store = Arc::clone(&site.store);
     let kept = work::run(&site, work::LONGEST, move |_, _| Ok(store.append_event(&event)?)).await?;
-    Ok(Answer::data(&json!({ "kept": kept })))
+    Ok(Answer::data(&Kept { kept }))
 }

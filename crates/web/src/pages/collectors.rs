@@ -1,25 +1,27 @@
 //! The page of collectors: what each one reads, how it is, and what it costs.
 
 use super::{
-    frame::frame,
+    frame, places,
     words::{ago, span, why},
 };
-use crate::Site;
-use axum::{extract::State, response::Html};
+use crate::views::{Asking, Scene};
+use axum::response::Response;
 use maud::{Markup, html};
-use std::sync::Arc;
 use surus_observe::{CollectorNow, State as CollectorState, TargetNow};
 
 /// `/collectors`
-pub async fn collectors(State(site): State<Arc<Site>>) -> Html<String> {
-    let snapshot = site.observatory.snapshot();
-    let body = html! {
+pub async fn collectors(asked: frame::Asked) -> Response {
+    frame::show(asked, &places::COLLECTORS, |_: &Asking<'_>| Ok(()), body).await
+}
+
+fn body(scene: &Scene, (): &()) -> Markup {
+    let snapshot = &scene.snapshot;
+    html! {
         h1 { "Collectors" }
         p.faint { "What surus reads, how often, and what it costs the server. Those that fail come first." }
         @for target in &snapshot.targets { (section(target, snapshot.at_ms)) }
         @if snapshot.targets.is_empty() { p { "No target is watched." } }
-    };
-    frame("Collectors", site.access.asks(), body)
+    }
 }
 
 fn section(target: &TargetNow, now_ms: i64) -> Markup {
@@ -31,13 +33,23 @@ fn section(target: &TargetNow, now_ms: i64) -> Markup {
         p {
             (target.connections) " of 2 connections open"
             " · the last run of each took " (format!("{busy_ms:.1}")) " ms together"
-            @if target.skipped > 0 { " · " (target.skipped) " cycles were skipped because the one before was still running" }
+            @if target.skipped > 0 {
+                " · "
+                (target.skipped)
+                " cycles were skipped because the one before was still running"
+            }
         }
         div.scroll {
             table {
                 thead {
                     tr {
-                        th { "Collector" } th { "State" } th.number { "Took" } th.number { "Rows" } th { "Last run" } th { "Next" } th { "Reads" }
+                        th { "Collector" }
+                        th { "State" }
+                        th.number { "Took" }
+                        th.number { "Rows" }
+                        th { "Last run" }
+                        th { "Next" }
+                        th { "Reads" }
                     }
                 }
                 tbody { @for collector in all { (row(collector, now_ms)) } }

@@ -1,5 +1,6 @@
 //! Times, counts and reasons in words.
 
+use crate::views::plot::Unit;
 use maud::{Markup, html};
 use surus_observe::Why;
 
@@ -31,6 +32,55 @@ pub fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// A number of a unit, with as many digits as mean something.
+pub fn quantity(value: f64, unit: Unit) -> String {
+    if value.is_nan() {
+        return "–".to_owned();
+    }
+    match unit {
+        Unit::Bytes => bytes(value.max(0.0) as u64),
+        Unit::BytesPerSecond => format!("{}/s", bytes(value.max(0.0) as u64)),
+        Unit::PerSecond => format!("{}/s", number(value)),
+        Unit::Seconds => seconds(value),
+        Unit::Milliseconds => seconds(value / 1000.0),
+        Unit::Percent => format!("{:.1} %", value * 100.0),
+        Unit::Count | Unit::Sessions => number(value),
+    }
+}
+
+/// Three digits that mean something, in thousands, millions and so on.
+pub fn number(value: f64) -> String {
+    let size = value.abs();
+    let (scaled, suffix) = match size {
+        ..1e4 => (value, ""),
+        ..1e6 => (value / 1e3, "k"),
+        ..1e9 => (value / 1e6, "M"),
+        _ => (value / 1e9, "G"),
+    };
+    let digits = if scaled == scaled.trunc() && suffix.is_empty() {
+        0
+    } else {
+        match scaled.abs() {
+            ..10.0 => 2,
+            ..100.0 => 1,
+            _ => 0,
+        }
+    };
+    format!("{scaled:.digits$}{suffix}")
+}
+
+/// A duration in seconds, in the unit that fits it.
+fn seconds(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0 s".to_owned(),
+        ..1e-3 => format!("{:.0} µs", value * 1e6),
+        ..0.01 => format!("{:.2} ms", value * 1e3),
+        ..1.0 => format!("{:.1} ms", value * 1e3),
+        ..60.0 => format!("{value:.1} s"),
+        _ => span((value * 1000.0) as i64),
+    }
+}
+
 /// A size in bytes.
 pub fn bytes(bytes: u64) -> String {
     surus_core::size::Bytes(bytes).to_string()
@@ -55,5 +105,14 @@ mod tests {
         assert_eq!(all, ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
         assert_eq!((ago(5000, 9000).as_str(), counted(1, "target").as_str()), ("0 s ago", "1 target"));
         assert_eq!(moment(0), "1970-01-01 00:00:00 UTC");
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let all = [0.0, 3.0, 0.256, 12.34, 9999.0, 12_345.0, 2_500_000.0].map(number);
+        assert_eq!(all, ["0", "3", "0.26", "12.3", "9999", "12.3k", "2.50M"]);
+        let all = [0.000_05, 0.001_234, 0.5, 2.0, 600.0].map(|value| quantity(value, Unit::Seconds));
+        assert_eq!(all, ["50 µs", "1.23 ms", "500.0 ms", "2.0 s", "10 min"]);
+        assert_eq!(quantity(0.9934, Unit::Percent), "99.3 %");
     }
 }
