@@ -71,12 +71,16 @@ pub(crate) async fn read(session: &Session) -> Result<Result<Vec<HbaRule>, Strin
         "SELECT line_number, type, database, user_name, address, netmask, auth_method, options, error, \
          {file} AS file FROM pg_catalog.pg_hba_file_rules"
     );
+    let hidden = "only a superuser (or a role with EXECUTE on pg_hba_file_rules()) sees pg_hba.conf";
+    match session.may_read("pg_hba_file_rules", "pg_hba_file_rules").await {
+        Ok(false) => return Ok(Err(hidden.into())),
+        Err(error) if error.kind == AskErrorKind::Closed => return Err(error),
+        Ok(true) | Err(_) => {}
+    }
     let rows = match session.ask(&sql).await {
         Ok(rows) => rows,
         Err(error) if error.kind == AskErrorKind::Closed => return Err(error),
-        Err(error) if error.kind == AskErrorKind::Privilege => {
-            return Ok(Err("only a superuser (or a role with EXECUTE on pg_hba_file_rules()) sees pg_hba.conf".into()));
-        }
+        Err(error) if error.kind == AskErrorKind::Privilege => return Ok(Err(hidden.into())),
         Err(error) => return Ok(Err(error.message)),
     };
     let read = |row: crate::rows::Row<'_>| {

@@ -243,6 +243,20 @@ impl Session {
         answer
     }
 
+    /// May the role read a view of the catalog that shows what a function (without arguments) gives? Asking first keeps
+    /// a refusal, which is an error there, out of the server's log.
+    ///
+    /// # Errors
+    /// As [`Session::ask`].
+    pub async fn may_read(&self, view: &str, function: &str) -> Result<bool, AskError> {
+        let [view, function] = [view.to_owned(), format!("{function}()")].map(|name| crate::quote::literal(&name));
+        let sql = format!(
+            "SELECT has_table_privilege({view}, 'SELECT') AND has_function_privilege({function}, 'EXECUTE') AS may"
+        );
+        let rows = self.ask(&sql).await?;
+        Ok(rows.first().and_then(|row| row.bool("may")).unwrap_or(false))
+    }
+
     /// What was asked since the last call, in order.
     pub fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut locked(&self.asked))

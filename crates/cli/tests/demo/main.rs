@@ -1,6 +1,7 @@
 //! The real `surus demo`, from its first line to the last file gone.
 
 mod fix;
+mod pages;
 mod stage;
 
 use stage::{Demo, Stage};

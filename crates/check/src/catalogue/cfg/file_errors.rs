@@ -66,6 +66,14 @@ async fn look(scene: &Scene<'_>, access: Access<'_>) -> Judged {
     Ok(verdict)
 }
 
+/// What only a superuser sees is not asked for.
+async fn may_read(session: &Session, view: &str, function: &str) -> Result<(), Trouble> {
+    match session.may_read(view, function).await? {
+        true => Ok(()),
+        false => Err(readable(Reason::Privilege(String::new()).into(), function)),
+    }
+}
+
 /// What only a superuser sees is no error; it says what to grant.
 fn readable(trouble: Trouble, function: &str) -> Trouble {
     match trouble {
@@ -77,6 +85,7 @@ fn readable(trouble: Trouble, function: &str) -> Trouble {
 }
 
 async fn settings(session: &Session) -> Result<Vec<Bad>, Trouble> {
+    may_read(session, "pg_file_settings", "pg_show_all_file_settings").await?;
     let sql = "SELECT sourcefile AS file, sourceline AS line, name, error FROM pg_file_settings \
                WHERE error IS NOT NULL AND sourcefile IS NOT NULL ORDER BY seqno";
     // An entry that was removed and waits for a restart is shown without a file.
@@ -107,6 +116,7 @@ async fn settings(session: &Session) -> Result<Vec<Bad>, Trouble> {
 }
 
 async fn mappings(major: u16, session: &Session) -> Result<Vec<Bad>, Trouble> {
+    may_read(session, "pg_ident_file_mappings", "pg_ident_file_mappings").await?;
     let file = if major >= 16 { "file_name" } else { "'pg_ident.conf'" };
     let sql = format!(
         "SELECT {file} AS file, line_number AS line, error FROM pg_ident_file_mappings WHERE error IS NOT NULL"
