@@ -30,6 +30,8 @@ pub struct Breaker {
     failing_level: u32,
     cost_level: u32,
     rests_until_ms: Option<i64>,
+    /// The last run.
+    ran_ms: i64,
 }
 
 /// Why it rests.
@@ -42,9 +44,9 @@ pub enum Rest {
 }
 
 impl Breaker {
-    /// May it run now?
+    /// May it run now? A clock that was set back does not prolong its rest.
     pub fn allows(&self, at_ms: i64) -> bool {
-        self.rests_until_ms.is_none_or(|until| until <= at_ms)
+        self.rests_until_ms.is_none_or(|until| until <= at_ms || at_ms < self.ran_ms)
     }
 
     /// Until when it rests, if it does.
@@ -54,6 +56,7 @@ impl Breaker {
 
     /// Takes note of a run. Returns why it rests from now on, if it does.
     pub fn ran(&mut self, ended: Ended, took: Duration, every: Duration, at_ms: i64) -> Option<Rest> {
+        self.ran_ms = at_ms;
         let share = took.as_secs_f64() / every.as_secs_f64().max(0.001);
         // A failure has its own pauses; how long it waited for a lock or a limit says nothing about its cost.
         self.dear = if share > SHARE && ended == Ended::Well { self.dear + 1 } else { 0 };
@@ -114,6 +117,8 @@ mod tests {
             at = until;
         }
         assert_eq!(pauses, [20, 40, 80, 160, 300, 300, 300, 300]);
+        breaker.ran(Ended::Badly, FAST, EVERY, at);
+        assert!(!breaker.allows(at) && breaker.allows(at - 1000), "the clock was set back");
         assert_eq!(breaker.ran(Ended::Well, FAST, EVERY, at), None);
         assert!(breaker.allows(at));
     }

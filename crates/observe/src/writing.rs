@@ -96,7 +96,8 @@ impl Writing {
         self.target.clone()
     }
 
-    /// Hands over a cycle of a group. A moment is written once: what comes for it again is left out.
+    /// Hands over a cycle of a group. A moment is written once: what comes for it again is left out. One that is
+    /// earlier, since the clock was set back, is for the store to judge.
     pub(crate) fn group<'a>(
         &mut self,
         group: &str,
@@ -147,7 +148,7 @@ impl Writing {
     fn hand_over(&mut self, group: &str, at_ms: i64, every_ms: i64, points: Vec<(Labels, f64)>, written: Vec<Written>) {
         let (name, empty) = (Arc::<str>::from(group), points.is_empty());
         match self.groups.get_mut(group) {
-            Some(before) if before.at_ms >= at_ms || (before.empty && empty) => {
+            Some(before) if before.at_ms == at_ms || (before.empty && empty) => {
                 before.written = written;
                 return;
             }

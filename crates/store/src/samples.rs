@@ -9,6 +9,7 @@ mod aggregate;
 mod append;
 mod block;
 mod bytes;
+mod clock;
 mod codec;
 mod fold;
 mod index;

@@ -109,7 +109,12 @@ pub(super) async fn pulse(session: &Session, statement_timeout: Duration) -> Res
 impl Watch {
     /// Begins to connect when there is no session and the pause is over.
     pub(super) fn connect_if_due(&mut self) {
-        if self.session.is_some() || self.connecting.is_some() || self.standing.retry_at_ms > clock::now_ms() {
+        if self.session.is_some() || self.connecting.is_some() {
+            return;
+        }
+        // A longer pause than there is means that the clock was set back.
+        let left = self.standing.retry_at_ms - clock::now_ms();
+        if left > 0 && u128::from(left.unsigned_abs()) <= self.settings.retry_at_most.as_millis() {
             return;
         }
         let entering = enter(self.target.clone(), self.settings.statement_timeout, self.settings.connect_timeout);

@@ -37,8 +37,17 @@ pub(super) struct Stream {
     known: HashMap<Labels, SeriesId>,
     /// The last batch's label sets with their ids, in its order: most batches have the same.
     last: Vec<(Labels, SeriesId)>,
+    /// Cycles in a row that came too late, if the last one did.
+    pub late: Option<Late>,
     /// Layouts that were used last, newest first.
     layouts: Vec<(i64, Vec<SeriesId>)>,
+}
+
+/// Cycles that came too late, and the time of the last one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Late {
+    pub times: u32,
+    pub at_ms: i64,
 }
 
 /// Layouts that are remembered per stream: the usual one, and the one of a cycle in which something ended.
@@ -54,6 +63,7 @@ impl Stream {
             alive: Vec::new(),
             known: HashMap::new(),
             last: Vec::new(),
+            late: None,
             layouts: Vec::new(),
         }
     }
@@ -161,7 +171,7 @@ impl Row {
 
 /// Which stream a batch belongs to; it may not be there yet.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     target: u32,
     stream: StreamId,
     new_target: bool,
@@ -172,7 +182,7 @@ struct Place {
 
 /// What an append will write, and then remember.
 #[derive(Debug, Default)]
-struct Change {
+pub(super) struct Change {
     made: Vec<NewSeries>,
     pending: Pending,
     /// The batch's label sets with their ids.
@@ -191,8 +201,9 @@ impl SampleStore {
     /// runs.
     ///
     /// A series that the group's cycle before had and this one has not gets a stale marker. A cycle may be late by up
-    /// to ten minutes. One with a time that is there already is merged into it: series that are there keep their
-    /// values.
+    /// to ten minutes; when the third in a row is later than that, the clock was set back, and it is taken after all,
+    /// beside what the stream has of the time to come. One with a time that is there already is merged into it: series
+    /// that are there keep their values.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when it is too late or beyond a limit, [`StoreError::Write`] when there is no room;
@@ -200,9 +211,11 @@ impl SampleStore {
     pub fn append(&self, batch: &Batch<'_>) -> Result<Appended> {
         check(batch)?;
         let mut writer = self.writer();
+        if let Err(refused) = refuse_too_late(writer.stream(batch.target, batch.group), batch) {
+            self.too_late(&mut writer, batch, refused)?;
+        }
         let place = writer.place(batch)?;
         let stream = writer.stream(batch.target, batch.group);
-        refuse_too_late(stream, batch)?;
         let mut told = Appended::default();
         let mut change = Change::default();
         let points = self.resolve(stream, batch, &mut change, &mut told);
@@ -378,7 +391,7 @@ impl SampleStore {
     }
 
     /// Writes a change in one transaction, then remembers it.
-    fn commit(
+    pub(super) fn commit(
         &self,
         writer: &mut Writer,
         target: &str,
@@ -431,7 +444,7 @@ impl SampleStore {
             .entry(group.to_owned())
             .or_insert_with(|| Stream::new(place.stream, place.every_ms.unwrap_or_default()));
         stream.every_ms = place.every_ms.unwrap_or(stream.every_ms);
-        stream.layouts = layouts;
+        (stream.layouts, stream.late) = (layouts, None);
         let mut index = self.index_mut();
         index.keep(place.stream, &change.made, at_ms);
         for new in change.made {
@@ -458,6 +471,10 @@ impl Writer {
         self.targets.get(target)?.streams.get(group)
     }
 
+    pub(super) fn stream_mut(&mut self, target: &str, group: &str) -> Option<&mut Stream> {
+        self.targets.get_mut(target)?.streams.get_mut(group)
+    }
+
     pub(super) fn stream_with(&mut self, id: StreamId) -> Option<&mut Stream> {
         self.targets.values_mut().flat_map(|target| target.streams.values_mut()).find(|stream| stream.id == id)
     }
@@ -472,7 +489,7 @@ impl Writer {
         self.targets.values().map(|target| target.id).max().map_or(1, |id| id.saturating_add(1))
     }
 
-    fn place(&self, batch: &Batch<'_>) -> Result<Place> {
+    pub(super) fn place(&self, batch: &Batch<'_>) -> Result<Place> {
         let target = self.targets.get(batch.target);
         let stream = target.and_then(|target| target.streams.get(batch.group));
         if stream.is_none() && target.is_some_and(|target| target.streams.len() >= MAX_STREAMS) {
@@ -516,7 +533,7 @@ fn refuse_too_late(stream: Option<&Stream>, batch: &Batch<'_>) -> Result<()> {
 }
 
 /// A cycle that is newer than all others: what the one before had and this one has not ends.
-fn next_cycle(
+pub(super) fn next_cycle(
     stream: Option<&Stream>,
     at_ms: i64,
     mut points: Vec<(SeriesId, f64)>,

@@ -30,8 +30,9 @@ struct Limits {
 }
 
 impl SampleStore {
-    /// Forgets what is too old.
+    /// Forgets what is too old, by a clock that can be believed.
     pub(super) fn expire_by_time(&self, now_ms: i64, done: &mut Maintained) -> Result<()> {
+        let now_ms = self.believed(now_ms)?;
         let before = |keep: std::time::Duration| {
             now_ms.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)).max(0)
         };

@@ -1,6 +1,7 @@
 //! The sample store against real files.
 
 mod append;
+mod clock;
 mod durability;
 mod fold;
 mod golden;

@@ -39,6 +39,15 @@ pub fn append(store: &SampleStore, at_ms: i64, points: &[(&str, f64)]) -> surus_
     store.append(&Batch { target: "main", group: "g", at_ms, every_ms: 10_000, points: &points })
 }
 
+/// A day in which something is stored every hour, so that the clock is believed at its end.
+pub fn day_passes(store: &SampleStore, until_ms: i64) {
+    for hour in (0..=24).rev() {
+        let points = [(labels("tick", "surus"), 1.0)];
+        let (at_ms, every_ms) = (until_ms - hour * 3_600_000, 3_600_000);
+        store.append(&Batch { target: "surus", group: "tick", at_ms, every_ms, points: &points }).unwrap();
+    }
+}
+
 /// Everything in the window, by metric: time since [`START`] and value; a stale marker is `None`.
 pub fn all(store: &SampleStore, window: Window) -> BTreeMap<String, Vec<(i64, Option<f64>)>> {
     let any = Matcher::new("__name__", surus_core::series::Op::Regex, ".+").unwrap();
