@@ -8,7 +8,7 @@ mod parse;
 mod render;
 
 pub use parse::{Block, ParseError, Sample, parse};
-pub use render::{Part, render};
+pub use render::{Part, render, render_pieces};
 
 /// A text format for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,7 @@ mod row;
 mod scan;
 mod sessions;
 mod story;
+mod table;
 
 pub use outbox::{Outbox, Parcel, QueueState};
 pub use record::{Activity, QueryDelta, QueryDeltas, SessionSample};

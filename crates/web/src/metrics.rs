@@ -2,29 +2,47 @@
 
 use crate::Site;
 use axum::{
+    body::{Body, Bytes},
     extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures_util::stream::poll_fn;
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use surus_core::series::Told;
 use surus_observe::{
     TargetNow,
-    exposition::{Format, Part, render},
+    exposition::{Format, Part, render_pieces},
 };
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+/// Pieces that wait for whoever scrapes.
+const PIECES: usize = 4;
+/// How long a scrape may take.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// `/metrics`: all targets, the machine, and surus itself.
 pub async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     let format = accepted(&headers);
-    rendered(&site, format, move |site| {
+    rendered(&site, format, move |site, give| {
         let snapshot = site.observatory.snapshot();
         let (counted, sent) = (site.tally.told(), site.remote_write.told());
         let mut own: Vec<&Told> = snapshot.own.iter().chain(&counted).chain(&sent).collect();
         own.extend(snapshot.host.iter().flat_map(|answer| &answer.told));
         let mut parts = of_targets(&snapshot.targets);
         parts.push(Part { server: "", told: own });
-        render(&parts, format)
+        render_pieces(&parts, format, give);
     })
     .await
 }
@@ -50,7 +68,7 @@ pub async fn probe(
         return (StatusCode::NOT_FOUND, text).into_response();
     };
     let format = accepted(&headers);
-    rendered(&site, format, move |_| render(&[part(&target, &target.server)], format)).await
+    rendered(&site, format, move |_, give| render_pieces(&[part(&target, &target.server)], format, give)).await
 }
 
 /// The parts of all targets, told apart by `host:port`; by name where that is not known yet, or not one target's alone.
@@ -76,19 +94,38 @@ fn accepted(headers: &HeaderMap) -> Format {
     Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()))
 }
 
-/// Renders on a thread that may block: with many series it takes a while.
-async fn rendered(site: &Arc<Site>, format: Format, work: impl FnOnce(&Site) -> String + Send + 'static) -> Response {
+/// Renders on a thread that may block, since with many series it takes a while, and sends each piece as it comes. Who does
+/// not take all of it in time gets no more.
+async fn rendered(
+    site: &Arc<Site>,
+    format: Format,
+    work: impl FnOnce(&Site, &mut dyn FnMut(String) -> bool) + Send + 'static,
+) -> Response {
     // The semaphore is never closed.
     let turn = Arc::clone(&site.scrapes).acquire_owned().await.ok();
     let site = Arc::clone(site);
-    let task = tokio::task::spawn_blocking(move || {
+    let (pieces, mut waiting) = mpsc::channel::<Bytes>(PIECES);
+    let (deadline, here) = (Instant::now() + TAKEN_WITHIN, Handle::current());
+    // A page that breaks off must not look like a whole one.
+    let whole = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&whole);
+    tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        work(&site)
+        let mut all = true;
+        work(&site, &mut |piece: String| {
+            all = matches!(here.block_on(timeout_at(deadline, pieces.send(piece.into()))), Ok(Ok(())));
+            all
+        });
+        told.store(all, Ordering::Release);
     });
-    match task.await {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+    let body = Body::from_stream(poll_fn(move |context| {
+        waiting.poll_recv(context).map(|piece| match piece {
+            Some(piece) => Some(Ok(piece)),
+            None if whole.load(Ordering::Acquire) => None,
+            None => Some(Err("the page was not taken in time")),
+        })
+    }));
+    ([(header::CONTENT_TYPE, format.content_type())], body).into_response()
 }
 
 #[cfg(test)]
@@ -96,7 +133,7 @@ mod tests {
     use super::*;
     use crate::pages::tests::target;
     use surus_core::series::{Labels, Point};
-    use surus_observe::{Answer, own};
+    use surus_observe::{Answer, exposition::render, own};
 
     fn told(name: &str, server: &str, up: f64) -> Arc<TargetNow> {
         let points = vec![Point { labels: Labels::empty(), value: up }];

@@ -22,6 +22,9 @@ const OWN: &[&str] = &["pg_up", "pg_exporter_", "pg_scrape_", "node_", "process_
 /// Whoever scrapes writes this one himself; a second one with the same labels would be a mistake.
 const SCRAPERS: &str = "up";
 
+/// Bytes of a piece of the page.
+const PIECE: usize = 64 << 10;
+
 /// One line to come.
 struct Line<'a> {
     name: &'a str,
@@ -73,6 +76,17 @@ impl<'a> Sets<'a> {
 /// The parts as text, families in the order of their names and each once, series in the order of their labels. Of two
 /// series with the same labels the first holds, since a scrape with both would be refused.
 pub fn render(parts: &[Part<'_>], format: Format) -> String {
+    let mut out = String::new();
+    render_pieces(parts, format, |piece| {
+        out.push_str(&piece);
+        true
+    });
+    out
+}
+
+/// As [`render`], in pieces as they are written: a page of many series is large, and need not be held as a whole. Ends
+/// when a piece is not wanted.
+pub fn render_pieces(parts: &[Part<'_>], format: Format, mut give: impl FnMut(String) -> bool) {
     // surus itself, and the machine, are no targets and have no server.
     let servers: BTreeSet<&str> = parts.iter().map(|part| part.server).filter(|server| !server.is_empty()).collect();
     let several = servers.len() > 1;
@@ -92,8 +106,7 @@ pub fn render(parts: &[Part<'_>], format: Format) -> String {
         }
     }
     let written = sets.written();
-    let series: usize = blocks.values().map(|block| block.lines.len()).sum();
-    let mut out = String::with_capacity(series * 120 + blocks.len() * 160);
+    let mut out = String::with_capacity(PIECE + PIECE / 8);
     let names: BTreeSet<&str> = blocks.keys().copied().collect();
     for (name, mut block) in blocks {
         if block.family.kind == MetricKind::Histogram {
@@ -110,12 +123,16 @@ pub fn render(parts: &[Part<'_>], format: Format) -> String {
             out.push(' ');
             number(&mut out, line.value);
             out.push('\n');
+            if out.len() >= PIECE && !give(std::mem::replace(&mut out, String::with_capacity(PIECE + PIECE / 8))) {
+                return;
+            }
         }
     }
     if format == Format::OpenMetrics {
         out.push_str("# EOF\n");
     }
-    out
+    // Nothing comes after it, wanted or not.
+    let _wanted = give(out);
 }
 
 fn is_own(name: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -34,13 +35,49 @@ pub(super) struct Stream {
     pub folded_ms: i64,
     /// The series that the newest cycle has, ascending, without those that ended there.
     pub alive: Vec<SeriesId>,
-    known: HashMap<Labels, SeriesId>,
-    /// The last batch's label sets with their ids, in its order: most batches have the same.
-    last: Vec<(Labels, SeriesId)>,
+    known: Known,
+    /// The series of the last batch, in its order: most batches have the same.
+    last: Vec<SeriesId>,
     /// Cycles in a row that came too late, if the last one did.
     pub late: Option<Late>,
     /// Layouts that were used last, newest first.
     layouts: Vec<(i64, Vec<SeriesId>)>,
+}
+
+/// The series of a stream by the hashes of their labels, which the index has.
+#[derive(Debug, Default)]
+struct Known {
+    /// Ascending.
+    by_hash: Vec<(u64, SeriesId)>,
+}
+
+impl Known {
+    fn hash(labels: &Labels) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(labels)
+    }
+
+    /// Adds one; [`Known::settle`] must follow the last one.
+    fn push(&mut self, id: SeriesId, labels: &Labels) {
+        self.by_hash.push((Self::hash(labels), id));
+    }
+
+    fn settle(&mut self) {
+        self.by_hash.sort_unstable();
+        self.by_hash.shrink_to_fit();
+    }
+
+    fn find(&self, labels: &Labels, index: &Index) -> Option<SeriesId> {
+        let hash = Self::hash(labels);
+        let first = self.by_hash.partition_point(|(other, _)| *other < hash);
+        let same = self.by_hash[first..].iter().take_while(|(other, _)| *other == hash);
+        same.map(|(_, id)| *id).find(|id| index.get(*id).is_some_and(|known| known.labels == *labels))
+    }
+
+    fn remove(&mut self, id: SeriesId, labels: &Labels) {
+        if let Ok(at) = self.by_hash.binary_search(&(Self::hash(labels), id)) {
+            self.by_hash.remove(at);
+        }
+    }
 }
 
 /// Cycles that came too late, and the time of the last one.
@@ -61,7 +98,7 @@ impl Stream {
             newest_ms: None,
             folded_ms: i64::MIN,
             alive: Vec::new(),
-            known: HashMap::new(),
+            known: Known::default(),
             last: Vec::new(),
             late: None,
             layouts: Vec::new(),
@@ -70,7 +107,7 @@ impl Stream {
 
     /// Series of this stream that are gone for good.
     pub(super) fn forget(&mut self, id: SeriesId, labels: &Labels) {
-        self.known.remove(labels);
+        self.known.remove(id, labels);
         self.last.clear();
         self.alive.retain(|alive| *alive != id);
     }
@@ -105,7 +142,7 @@ pub(super) fn load(path: &Path, connection: Connection, index: &Index) -> Result
     drop(statement);
     for (id, known) in index.iter() {
         if let Some(stream) = streams.get_mut(&known.stream) {
-            stream.known.insert(known.labels.clone(), id);
+            stream.known.push(id, &known.labels);
             if known.last_ms.is_none() {
                 stream.alive.push(id);
             }
@@ -113,6 +150,7 @@ pub(super) fn load(path: &Path, connection: Connection, index: &Index) -> Result
     }
     for stream in streams.values_mut() {
         stream.alive.sort_unstable();
+        stream.known.settle();
     }
     let next_stream = streams.keys().max().map_or(1, |id| id + 1);
     let next_layout =
@@ -185,8 +223,8 @@ pub(super) struct Place {
 pub(super) struct Change {
     made: Vec<NewSeries>,
     pending: Pending,
-    /// The batch's label sets with their ids.
-    resolved: Option<Vec<(Labels, SeriesId)>>,
+    /// The batch's series, in its order.
+    resolved: Option<Vec<SeriesId>>,
     /// Rows with their values, ascending by series; they replace rows of the same time.
     rows: Vec<(i64, Vec<(SeriesId, f64)>)>,
     /// Series with the moment where they end, or none where they go on.
@@ -259,11 +297,8 @@ impl SampleStore {
         change: &mut Change,
         told: &mut Appended,
     ) -> Vec<(SeriesId, f64)> {
-        let same = |last: &&[(Labels, SeriesId)]| {
-            last.len() == batch.points.len() && last.iter().zip(batch.points).all(|(known, point)| known.0 == point.0)
-        };
-        let mut points: Vec<(SeriesId, f64)> = match stream.map(|stream| stream.last.as_slice()).filter(same) {
-            Some(last) => last.iter().zip(batch.points).map(|(known, point)| (known.1, point.1)).collect(),
+        let mut points = match stream.and_then(|stream| self.as_last(stream, batch)) {
+            Some(points) => points,
             None => self.resolve_each(stream, batch, change),
         };
         if !points.is_sorted_by(|a, b| a.0 < b.0) {
@@ -275,6 +310,18 @@ impl SampleStore {
         points
     }
 
+    /// The ids of a batch that has the series of the last one, in its order.
+    fn as_last(&self, stream: &Stream, batch: &Batch<'_>) -> Option<Vec<(SeriesId, f64)>> {
+        if stream.last.len() != batch.points.len() {
+            return None;
+        }
+        let index = self.index();
+        let same = |(id, point): (&SeriesId, &(Labels, f64))| {
+            index.get(*id).is_some_and(|known| known.labels == point.0).then_some((*id, point.1))
+        };
+        stream.last.iter().zip(batch.points).map(same).collect()
+    }
+
     fn resolve_each(&self, stream: Option<&Stream>, batch: &Batch<'_>, change: &mut Change) -> Vec<(SeriesId, f64)> {
         let index = self.index();
         let mut made: HashMap<Labels, SeriesId> = HashMap::new();
@@ -282,20 +329,20 @@ impl SampleStore {
         let mut resolved = Vec::with_capacity(batch.points.len());
         for (labels, value) in batch.points {
             let known =
-                stream.and_then(|stream| stream.known.get_key_value(labels)).or_else(|| made.get_key_value(labels));
-            let (shared, id) = match known {
-                Some((shared, id)) => (shared.clone(), *id),
+                stream.and_then(|stream| stream.known.find(labels, &index)).or_else(|| made.get(labels).copied());
+            let id = match known {
+                Some(id) => id,
                 None if !self.fits(labels) => continue,
                 None => {
                     let new = index.plan(labels, &mut change.pending);
-                    let both = (new.labels.clone(), new.id);
-                    made.insert(new.labels.clone(), new.id);
+                    let id = new.id;
+                    made.insert(new.labels.clone(), id);
                     change.made.push(new);
-                    both
+                    id
                 }
             };
             points.push((id, *value));
-            resolved.push((shared, id));
+            resolved.push(id);
         }
         if resolved.len() == batch.points.len() {
             change.resolved = Some(resolved);
@@ -447,8 +494,9 @@ impl SampleStore {
         (stream.layouts, stream.late) = (layouts, None);
         let mut index = self.index_mut();
         index.keep(place.stream, &change.made, at_ms);
-        for new in change.made {
-            stream.known.insert(new.labels, new.id);
+        if !change.made.is_empty() {
+            change.made.iter().for_each(|new| stream.known.push(new.id, &new.labels));
+            stream.known.settle();
         }
         for (id, end) in change.ends {
             if let Some(known) = index.get_mut(id) {

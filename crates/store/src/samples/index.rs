@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use surus_core::series::{Labels, METRIC_NAME, Matcher, Op, Window};
 
 use super::bytes::checksum;
+use super::table::Table;
 use super::{Damage, SeriesId, StreamId};
 use crate::Result;
 
@@ -30,7 +31,7 @@ struct Posting {
 /// All series, by id and by label.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    series: HashMap<SeriesId, Known>,
+    series: Table,
     labels: HashMap<Arc<str>, BTreeMap<Arc<str>, Posting>>,
     /// The newest cycle of each stream.
     newest: HashMap<StreamId, i64>,
@@ -134,7 +135,7 @@ impl Index {
     /// The labels that nobody has any more once these series are gone.
     pub(super) fn unused_labels(&self, gone: &[SeriesId]) -> Vec<u32> {
         let mut left: HashMap<u32, usize> = HashMap::new();
-        for (name, value) in gone.iter().filter_map(|id| self.series.get(id)).flat_map(|known| known.labels.pairs()) {
+        for (name, value) in gone.iter().filter_map(|id| self.series.get(*id)).flat_map(|known| known.labels.pairs()) {
             if let Some(posting) = self.labels.get(name).and_then(|values| values.get(value)) {
                 *left.entry(posting.label).or_insert(posting.series.len()) -= 1;
             }
@@ -145,7 +146,7 @@ impl Index {
     /// Forgets series.
     pub(super) fn remove(&mut self, ids: &[SeriesId]) {
         for id in ids {
-            let Some(known) = self.series.remove(id) else { continue };
+            let Some(known) = self.series.remove(*id) else { continue };
             for (name, value) in known.labels.pairs() {
                 let Some(values) = self.labels.get_mut(name) else { continue };
                 let Some(posting) = values.get_mut(value) else { continue };
@@ -163,15 +164,15 @@ impl Index {
     }
 
     pub(super) fn get(&self, id: SeriesId) -> Option<&Known> {
-        self.series.get(&id)
+        self.series.get(id)
     }
 
     pub(super) fn get_mut(&mut self, id: SeriesId) -> Option<&mut Known> {
-        self.series.get_mut(&id)
+        self.series.get_mut(id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SeriesId, &Known)> {
-        self.series.iter().map(|(id, known)| (*id, known))
+        self.series.iter()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -195,10 +196,10 @@ impl Index {
                 smallest = Some(found);
             }
         }
-        let all = || self.series.keys().copied().collect();
+        let all = || self.series.iter().map(|(id, _)| id).collect();
         let mut ids = smallest.unwrap_or_else(all);
         ids.retain(|id| {
-            self.series.get(id).is_some_and(|known| {
+            self.series.get(*id).is_some_and(|known| {
                 let last = known.last_ms.or_else(|| self.newest(known.stream)).unwrap_or(i64::MAX);
                 known.first_ms <= window.until_ms
                     && last > window.after_ms
