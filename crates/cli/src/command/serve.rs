@@ -114,6 +114,11 @@ fn check(settings: &Settings, access: &Access) -> Result<u8, Failure> {
         if access.asks() { "with a login" } else { "without a login" },
         settings.data_dir.display(),
     );
+    out.push_str(&format!(
+        "  remembers samples for {}, in {} MiB at most\n",
+        settings.samples.keep,
+        settings.samples_at_most >> 20
+    ));
     for watched in &settings.targets {
         out.push_str(&format!("  watches {}: {}\n", watched.name, watched.target.label()));
     }

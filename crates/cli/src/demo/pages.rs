@@ -2,10 +2,7 @@
 
 use super::link;
 use crate::{
-    config::{
-        ObserveConfig, SamplesConfig,
-        quantity::{Size, Span},
-    },
+    config::{ObserveConfig, SamplesConfig, quantity::Span},
     failure::Failure,
     serve::{
         install_cryptography,
@@ -98,7 +95,8 @@ fn settings(listen: SocketAddr, data_dir: PathBuf, targets: &[(&str, String)]) -
             slow: seconds(60),
             ..ObserveConfig::default()
         },
-        samples: SamplesConfig { max_bytes: Some(Size(256 << 20)), ..SamplesConfig::default() },
+        samples: SamplesConfig::default(),
+        samples_at_most: 256 << 20,
         remotes: Vec::new(),
         check_every: None,
         check: surus_check::options::CheckConfig::default(),

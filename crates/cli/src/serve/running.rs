@@ -32,7 +32,7 @@ impl Running {
         let limits = samples::Settings {
             keep: settings.samples.keep.0,
             keep_long: settings.samples.keep_long.0,
-            max_bytes: settings.samples.max_bytes.map(|size| size.0),
+            max_bytes: Some(settings.samples_at_most),
             ..samples::Settings::default()
         };
         let store = Arc::new(SampleStore::open(&samples::path_in(&settings.data_dir), limits)?);

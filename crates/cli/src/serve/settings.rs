@@ -3,11 +3,19 @@
 use crate::{
     args::{Global, ServeArgs},
     command::given,
-    config::{Config, ObserveConfig, RemoteWriteConfig, SamplesConfig, SecretRef, TargetConfig, quantity::Span},
+    config::{
+        Config, ObserveConfig, RemoteWriteConfig, SamplesConfig, SecretRef, TargetConfig,
+        quantity::{Size, Span},
+    },
     failure::Failure,
     ledger,
 };
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use surus_check::options::CheckConfig;
 use surus_core::{code, secret::Secret};
 use surus_pg::Target;
@@ -30,6 +38,24 @@ pub struct Remote {
     pub token: Option<Secret>,
 }
 
+/// What the samples may take where nobody said it: this much, or [`SHARE`] of a smaller file system.
+const SAMPLES_AT_MOST: u64 = 10 << 30;
+/// The part of the file system: one tenth.
+const SHARE: u64 = 10;
+
+/// How much the samples may take.
+fn most(said: Option<Size>, data_dir: &Path) -> u64 {
+    // The directory may not be there yet.
+    let room = || data_dir.ancestors().find(|path| path.exists()).and_then(surus_pg::host::room);
+    let default = || room().map_or(SAMPLES_AT_MOST, |room| usual(room.total_bytes));
+    said.map_or_else(default, |size| size.0)
+}
+
+/// The limit on a file system of so many bytes; some say 0, which means that they do not know.
+fn usual(total_bytes: u64) -> u64 {
+    if total_bytes == 0 { SAMPLES_AT_MOST } else { (total_bytes / SHARE).min(SAMPLES_AT_MOST) }
+}
+
 /// Everything that `surus serve` needs to know, checked.
 #[derive(Clone)]
 pub struct Settings {
@@ -40,6 +66,8 @@ pub struct Settings {
     pub targets: Vec<Watched>,
     pub observe: ObserveConfig,
     pub samples: SamplesConfig,
+    /// Bytes that the samples may take on disk, also where nobody said how many.
+    pub samples_at_most: u64,
     pub remotes: Vec<Remote>,
     /// How often the checks run; none for never.
     pub check_every: Option<Duration>,
@@ -63,6 +91,7 @@ impl Settings {
         };
         Ok(Self {
             listen: args.listen.unwrap_or(config.serve.listen),
+            samples_at_most: most(config.samples.max_bytes, &data_dir),
             data_dir,
             password: secret(&config.serve.password, "serve.password")?,
             token: secret(&config.serve.token, "serve.token")?,
@@ -90,9 +119,7 @@ impl Settings {
         set("check.every", &self.check_every.map_or_else(|| "off".to_owned(), |every| Span(every).to_string()));
         set("samples.keep", &s.keep);
         set("samples.keep_long", &s.keep_long);
-        if let Some(bytes) = s.max_bytes {
-            set("samples.max_bytes", &bytes.0);
-        }
+        set("samples.max_bytes", &self.samples_at_most);
         for watched in &self.targets {
             let cluster = watched.cluster.as_ref().map(|name| format!(", cluster {name}")).unwrap_or_default();
             set(&format!("target {}", watched.name), &format!("{}{cluster}", watched.target.label()));
@@ -114,6 +141,7 @@ impl Settings {
         ];
         (self.listen, self.data_dir, self.samples) = (old.listen, old.data_dir.clone(), old.samples.clone());
         (self.password, self.token) = (old.password.clone(), old.token.clone());
+        self.samples_at_most = old.samples_at_most;
         all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 

@@ -83,4 +83,10 @@ fn a_configuration_that_is_right_is_told() {
         assert!(said.contains(part), "{part} is not in {said}");
     }
     assert!(!serve.path("data").exists(), "a check leaves nothing behind");
+    let line = said.lines().find(|line| line.contains("remembers samples for 15d")).unwrap_or_default();
+    let most = line.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+    assert!(most.is_some_and(|most| (1..=10_240).contains(&most)), "{said}");
+    serve.write("conf.d/c.toml", "[samples]\nmax_bytes = '300MB'\n");
+    let said = serve.run(&["--check-config"]);
+    assert!(String::from_utf8_lossy(&said.stdout).contains("in 300 MiB at most"), "{said:?}");
 }
