@@ -3,6 +3,7 @@
 mod activity;
 mod events;
 mod full_disk;
+mod guest;
 mod host;
 mod limits;
 mod scene;
