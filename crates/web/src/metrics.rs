@@ -16,16 +16,12 @@ use std::{
     },
     time::Duration,
 };
-use surus_core::series::Told;
+use surus_core::{clock::Deadline, series::Told};
 use surus_observe::{
     TargetNow,
     exposition::{Format, Part, render_pieces},
 };
-use tokio::{
-    runtime::Handle,
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Handle, sync::mpsc, time::timeout};
 
 /// Pieces that wait for whoever scrapes.
 const PIECES: usize = 4;
@@ -94,8 +90,8 @@ fn accepted(headers: &HeaderMap) -> Format {
     Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()))
 }
 
-/// Renders on a thread that may block, since with many series it takes a while, and sends each piece as it comes. Who does
-/// not take all of it in time gets no more.
+/// Renders on a thread that may block, since with many series it takes a while, and sends each piece as it comes. Who
+/// does not take all of it in time gets no more.
 async fn rendered(
     site: &Arc<Site>,
     format: Format,
@@ -105,7 +101,7 @@ async fn rendered(
     let turn = Arc::clone(&site.scrapes).acquire_owned().await.ok();
     let site = Arc::clone(site);
     let (pieces, mut waiting) = mpsc::channel::<Bytes>(PIECES);
-    let (deadline, here) = (Instant::now() + TAKEN_WITHIN, Handle::current());
+    let (deadline, here) = (Deadline::after(TAKEN_WITHIN), Handle::current());
     // A page that breaks off must not look like a whole one.
     let whole = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&whole);
@@ -113,7 +109,7 @@ async fn rendered(
         let _turn = turn;
         let mut all = true;
         work(&site, &mut |piece: String| {
-            all = matches!(here.block_on(timeout_at(deadline, pieces.send(piece.into()))), Ok(Ok(())));
+            all = matches!(here.block_on(timeout(deadline.remaining(), pieces.send(piece.into()))), Ok(Ok(())));
             all
         });
         told.store(all, Ordering::Release);

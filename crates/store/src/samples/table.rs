@@ -1,5 +1,5 @@
-//! Series by their ids, in pages: ids are given one after the other, so that pages are full, and a hash table would take
-//! twice the room.
+//! Series by their ids, in pages: ids are given one after the other, so that pages are full, and a hash table would
+//! take twice the room.
 
 use std::collections::BTreeMap;
 
