@@ -40,6 +40,16 @@ pub struct Access {
     failures: Failures,
 }
 
+/// What a page says of the login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// None is configured.
+    Absent,
+    /// Whoever looks has not logged in: reading is open.
+    Out,
+    In,
+}
+
 /// Who asks for something to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Who {
@@ -85,6 +95,15 @@ impl Access {
     #[must_use]
     pub fn with_open_reading(self) -> Self {
         Self { open_reading: true, ..self }
+    }
+
+    /// How a request with these headers stands to the login.
+    pub fn login(&self, headers: &HeaderMap) -> Login {
+        match (self.asks(), self.is_logged_in(headers)) {
+            (false, _) => Login::Absent,
+            (true, false) => Login::Out,
+            (true, true) => Login::In,
+        }
     }
 
     /// Is whoever sends these headers logged in, by a cookie, a password or a token?

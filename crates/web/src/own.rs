@@ -14,16 +14,16 @@ use crate::{
         form::Form,
     },
     sessions,
-    views::{self, Look, Scene},
+    views::{self, Look, Request, Scene},
 };
 use axum::{
     Json, Router,
-    extract::{OriginalUri, RawPathParams, State},
+    extract::State,
     routing::{MethodRouter, get, post},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// Where it is.
 pub const PREFIX: &str = "/api/surus/v1";
@@ -69,7 +69,7 @@ macro_rules! view {
             about: $about,
             parameters: &[$(Parameter { name: $name, about: $what }),*],
             schema: SchemaGenerator::subschema_for::<views::$view::$type>,
-            route: || get(|site, at, named, form| answer(site, at, named, form, views::$view::look)),
+            route: || get(|site, request, form| answer(site, request, form, views::$view::look)),
         }
     };
 }
@@ -174,18 +174,12 @@ pub fn routes() -> Router<Arc<Site>> {
     router.fallback(async || ApiError::new(ErrorType::NotFound, "there is no such address; see openapi.json"))
 }
 
-/// The parts of the path that have names.
-pub fn named(params: &RawPathParams) -> BTreeMap<String, String> {
-    params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
 async fn answer<T: Serialize + JsonSchema + Send + 'static>(
     State(site): State<Arc<Site>>,
-    OriginalUri(at): OriginalUri,
-    params: RawPathParams,
+    request: Request,
     form: Form,
     look: Look<T>,
 ) -> Result<Answer, ApiError> {
-    let scene = Scene::of(&site, at.path(), named(&params), form)?;
+    let scene = Scene::of(&site, request, form)?;
     Ok(Answer::data(&views::look(&site, scene, look).await?))
 }

@@ -24,6 +24,7 @@ mod words;
 
 pub use collectors::collectors;
 
+use crate::access::Login;
 use axum::{
     extract::Query,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -66,7 +67,7 @@ pub async fn login(Query(Next { next }): Query<Next>) -> Html<String> {
 pub fn login_form(next: &str, wrong: bool) -> Html<String> {
     plain(
         "Log in",
-        false,
+        Login::Absent,
         html! {
             h1 { "surus" }
             @if wrong {
@@ -89,7 +90,7 @@ pub fn login_form(next: &str, wrong: bool) -> Html<String> {
 pub async fn not_found() -> Response {
     let page = plain(
         "Not found",
-        false,
+        Login::Absent,
         html! {
             h1 { "There is no such page" }
             p { a href="/" { "To the first page" } }

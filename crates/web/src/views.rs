@@ -23,6 +23,7 @@ pub mod worries;
 
 use crate::{
     Site,
+    access::Login,
     api::{
         answer::{ApiError, ErrorType},
         form::Form,
@@ -30,10 +31,37 @@ use crate::{
     },
     range::Range,
 };
+use axum::{
+    extract::{FromRequestParts, OriginalUri, RawPathParams},
+    http::{HeaderMap, request::Parts},
+    response::{IntoResponse, Response},
+};
 use std::{collections::BTreeMap, sync::Arc};
 use surus_core::{clock, series::Source};
 use surus_observe::{Snapshot, TargetNow};
 use surus_promql::{Line, Options, Sample, Value};
+
+/// What a request brings besides its parameters.
+#[derive(Debug)]
+pub struct Request {
+    /// Without its parameters.
+    pub path: String,
+    /// What the path has in the place of `{names}`.
+    pub named: BTreeMap<String, String>,
+    pub headers: HeaderMap,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Request {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let named = RawPathParams::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        let named = named.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let OriginalUri(at) =
+            OriginalUri::from_request_parts(parts, state).await.unwrap_or_else(|never| match never {});
+        Ok(Self { path: at.path().to_owned(), named, headers: parts.headers.clone() })
+    }
+}
 
 /// What a request is about: everything that a page's frame needs to know.
 #[derive(Debug, Clone)]
@@ -48,6 +76,7 @@ pub struct Scene {
     pub path: String,
     /// What the address has in the place of `{names}`.
     pub named: Arc<BTreeMap<String, String>>,
+    pub login: Login,
 }
 
 impl Scene {
@@ -55,7 +84,8 @@ impl Scene {
     ///
     /// # Errors
     /// When its range cannot be read, or the target is not watched.
-    pub fn of(site: &Site, path: &str, named: BTreeMap<String, String>, form: Form) -> Result<Self, ApiError> {
+    pub fn of(site: &Site, request: Request, form: Form) -> Result<Self, ApiError> {
+        let Request { path, named, headers } = request;
         let (now_ms, snapshot) = (clock::now_ms(), site.observatory.snapshot());
         let target = named.get("target").map(|name| {
             let found = snapshot.target(name).cloned();
@@ -69,7 +99,8 @@ impl Scene {
             range: Range::read(&form, now_ms)?,
             form: Arc::new(form),
             target: target.transpose()?,
-            path: path.to_owned(),
+            path,
+            login: site.access.login(&headers),
             named: Arc::new(named),
             snapshot,
         })

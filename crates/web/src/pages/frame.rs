@@ -6,12 +6,13 @@ use super::{
 };
 use crate::{
     Site,
+    access::Login,
     api::{answer::ApiError, form::Form},
-    assets, own,
-    views::{self, Look, Scene},
+    assets,
+    views::{self, Look, Request, Scene},
 };
 use axum::{
-    extract::{OriginalUri, RawPathParams, State},
+    extract::State,
     response::{Html, IntoResponse, Response},
 };
 use maud::{DOCTYPE, Markup, html};
@@ -29,47 +30,47 @@ const RANGES: [(&str, &str); 7] = [
 ];
 
 /// What every handler of a page takes.
-pub type Asked = (State<Arc<Site>>, OriginalUri, RawPathParams, Form);
+pub type Asked = (State<Arc<Site>>, Request, Form);
 
 /// A page of a view.
 pub async fn show<T: Send + 'static>(
-    (State(site), OriginalUri(at), params, form): Asked,
+    (State(site), request, form): Asked,
     place: &'static Place,
     look: Look<T>,
     body: fn(&Scene, &T) -> Markup,
 ) -> Response {
-    let scene = match Scene::of(&site, at.path(), own::named(&params), form) {
+    let scene = match Scene::of(&site, request, form) {
         Ok(scene) => scene,
-        Err(error) => return failed(&site, None, place, &error),
+        Err(error) => return failed(None, place, &error),
     };
     match views::look(&site, scene.clone(), look).await {
-        Ok(view) => page(&site, &scene, place, &body(&scene, &view)).into_response(),
-        Err(error) => failed(&site, Some(&scene), place, &error),
+        Ok(view) => page(&scene, place, &body(&scene, &view)).into_response(),
+        Err(error) => failed(Some(&scene), place, &error),
     }
 }
 
 /// A page that says why there is none.
-pub fn failed(site: &Site, scene: Option<&Scene>, place: &'static Place, error: &ApiError) -> Response {
+pub fn failed(scene: Option<&Scene>, place: &'static Place, error: &ApiError) -> Response {
     let body = html! {
         h1 { "Nothing can be shown" }
         p.crit { (error.message) }
         p { a href="/" { "To the first page" } }
     };
     let page = match scene {
-        Some(scene) => page(site, scene, place, &body),
-        None => plain("Nothing can be shown", site.access.asks(), body),
+        Some(scene) => page(scene, place, &body),
+        None => plain("Nothing can be shown", Login::Absent, body),
     };
     (error.kind.status(), page).into_response()
 }
 
 /// A page that stays as it is, however long it is looked at.
-pub fn still(site: &Site, scene: &Scene, place: &'static Place, body: &Markup) -> Html<String> {
+pub fn still(scene: &Scene, place: &'static Place, body: &Markup) -> Html<String> {
     let title = format!("{} · surus", scene.path);
-    document(&title, Some(place), site.access.asks(), Some(scene), None, &target_bar(scene, place), body)
+    document(&title, Some(place), scene.login, Some(scene), None, &target_bar(scene, place), body)
 }
 
 /// A page with everything around it.
-fn page(site: &Site, scene: &Scene, place: &'static Place, body: &Markup) -> Html<String> {
+fn page(scene: &Scene, place: &'static Place, body: &Markup) -> Html<String> {
     let target = scene.target.as_ref().map(|target| target.name.as_str());
     let title = match target {
         Some(target) => format!("{} · {target} · surus", place.name),
@@ -80,18 +81,18 @@ fn page(site: &Site, scene: &Scene, place: &'static Place, body: &Markup) -> Htm
         @if place.ranged { (range_bar(scene)) }
     };
     let refresh = place.refreshes(&scene.range, scene.form.get("live"));
-    document(&title, Some(place), site.access.asks(), Some(scene), refresh, &above, body)
+    document(&title, Some(place), scene.login, Some(scene), refresh, &above, body)
 }
 
 /// A page that is about no range and no target.
-pub fn plain(title: &str, logged_in: bool, body: Markup) -> Html<String> {
-    document(title, None, logged_in, None, None, &html! {}, &body)
+pub fn plain(title: &str, login: Login, body: Markup) -> Html<String> {
+    document(title, None, login, None, None, &html! {}, &body)
 }
 
 fn document(
     title: &str,
     place: Option<&'static Place>,
-    logged_in: bool,
+    login: Login,
     scene: Option<&Scene>,
     refresh: Option<u32>,
     above: &Markup,
@@ -122,8 +123,10 @@ fn document(
                         span.grow {}
                         button type="button" data-theme-toggle aria-label="Light or dark" { "◐" }
                         button type="button" data-keys aria-label="Keys" { "?" }
-                        @if logged_in {
-                            form method="post" action="/logout" hx-boost="false" { button { "Log out" } }
+                        @match login {
+                            Login::Absent => {},
+                            Login::Out => a href=(login_path(scene)) hx-boost="false" { "Log in" },
+                            Login::In => form method="post" action="/logout" hx-boost="false" { button { "Log out" } },
                         }
                     }
                 }
@@ -136,6 +139,13 @@ fn document(
         }
     };
     Html(page.into_string())
+}
+
+/// Where to log in, and then come back to this page.
+pub fn login_path(scene: Option<&Scene>) -> String {
+    let here = scene.map_or_else(|| "/".to_owned(), |scene| parts::here(scene, &[]));
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("next", &here).finish();
+    format!("/login?{query}")
 }
 
 /// An address with the range that is shown.

@@ -178,7 +178,9 @@ pub fn worries(scene: &Scene, target: &str, worries: &[Worry], at_most: usize) -
                     a href=(link(scene, &path, &[]) + &place.unwrap_or_default()) { (worry.text) }
                 }
             }
-            @if worries.len() > at_most { li.faint { "and " (worries.len() - at_most) " more" } }
+            @if worries.len() > at_most {
+                li { a href=(link(scene, &target_path(target, ""), &[])) { "and " (worries.len() - at_most) " more" } }
+            }
         }
     }
 }

@@ -49,8 +49,9 @@ fn entry(scene: &Scene, row: &Row) -> Markup {
                     (row.items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
                 }
                 @match row.expires_ms {
-                    Some(at_ms) if at_ms > scene.now_ms => { " · counts for another " (span(at_ms - scene.now_ms)) },
-                    Some(_) => " · expired",
+                    Some(at_ms) if row.counts => { " · counts for another " (span(at_ms - scene.now_ms)) },
+                    Some(at_ms) if at_ms <= scene.now_ms => " · expired",
+                    Some(_) => " · does not count",
                     None => "",
                 }
             }

@@ -34,7 +34,7 @@ fn body(scene: &Scene, view: &Replication) -> Markup {
         }
         section.list.wide {
             h2 { "Who receives WAL from here" }
-            @if view.receivers.is_empty() { (parts::nothing("Nobody. A server without a standby loses what was written since the last backup when its disk dies.")) } @else {
+            @if view.receivers.is_empty() { (parts::nothing(nobody(view))) } @else {
                 div.scroll { table {
                     thead { tr {
                         th scope="col" { "Receiver" }
@@ -72,6 +72,13 @@ fn body(scene: &Scene, view: &Replication) -> Markup {
             (archive(scene, &view.archive))
         }
         div.plots { @for plot in &view.plots { (parts::plot(scene, plot)) } }
+    }
+}
+
+fn nobody(view: &Replication) -> &'static str {
+    match view.role {
+        Some("standby") => "Nobody: no other standby is fed by this one.",
+        _ => "Nobody. A server without a standby loses what was written since the last backup when its disk dies.",
     }
 }
 

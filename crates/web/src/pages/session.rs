@@ -9,17 +9,16 @@ use super::{
 };
 use crate::{
     Site,
-    access::Who,
+    access::{Login, Who},
     api::{
         answer::{ApiError, ErrorType},
         form::Form,
     },
-    own,
     sessions::{self, Acted, Wanted},
-    views::{Scene, plot::Unit},
+    views::{Request, Scene, plot::Unit},
 };
 use axum::{
-    extract::{ConnectInfo, OriginalUri, Path, RawPathParams, State},
+    extract::{ConnectInfo, Path, State},
     response::{IntoResponse, Response},
 };
 use maud::{Markup, html};
@@ -29,14 +28,13 @@ use surus_observe::live::{ending::Act, one::SessionNow};
 /// `GET /t/{target}/sessions/{pid}`
 pub async fn page(
     State(site): State<Arc<Site>>,
-    OriginalUri(at): OriginalUri,
-    params: RawPathParams,
+    request: Request,
     Path((target, pid)): Path<(String, i64)>,
     form: Form,
 ) -> Response {
-    let scene = match Scene::of(&site, at.path(), own::named(&params), form) {
+    let scene = match Scene::of(&site, request, form) {
         Ok(scene) => scene,
-        Err(error) => return frame::failed(&site, None, &places::ACTIVITY, &error),
+        Err(error) => return frame::failed(None, &places::ACTIVITY, &error),
     };
     // The answer is of this moment, so the page is not fetched again by itself: each time costs the server a question.
     let body = match sessions::session_now(&site, &target, pid).await {
@@ -46,7 +44,7 @@ pub async fn page(
         }
         Err(error) => html! { (back(&scene, &target)) h1 { "The session cannot be shown" } p.crit { (error.message) } },
     };
-    frame::still(&site, &scene, &places::ACTIVITY, &body).into_response()
+    frame::still(&scene, &places::ACTIVITY, &body).into_response()
 }
 
 fn back(scene: &Scene, target: &str) -> Markup {
@@ -118,6 +116,9 @@ fn actions(site: &Site, scene: &Scene, session: &SessionNow, wanted: Option<&str
             }
         };
     }
+    if scene.login == Login::Out {
+        return html! { p { a.chip href=(frame::login_path(Some(scene))) hx-boost="false" { "Log in to cancel or terminate it" } } };
+    }
     let to = |act: &str| parts::here(scene, &[("do", Some(act))]);
     let question = match wanted {
         Some("cancel") => Some((
@@ -176,10 +177,10 @@ pub async fn end(
     };
     let who = Who { address: Some(peer.ip()) };
     let acted = sessions::act(&site, who, &target, pid, act, wanted).await;
-    told(&site, &target, acted)
+    told(&target, acted)
 }
 
-fn told(site: &Site, target: &str, acted: Result<Acted, ApiError>) -> Response {
+fn told(target: &str, acted: Result<Acted, ApiError>) -> Response {
     let to = target_path(target, "/activity");
     let after = html! {
         p {
@@ -206,5 +207,5 @@ fn told(site: &Site, target: &str, acted: Result<Acted, ApiError>) -> Response {
         Err(error) => html! { h1 { "Nothing was done" } p.crit { (error.message) } (after) },
     };
     let status = acted.as_ref().err().map_or(axum::http::StatusCode::OK, |error| error.kind.status());
-    (status, frame::plain("Ending a session", site.access.asks(), body)).into_response()
+    (status, frame::plain("Ending a session", Login::In, body)).into_response()
 }
