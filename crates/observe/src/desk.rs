@@ -256,7 +256,9 @@ impl Tally {
 fn write_all(waiting: &Receiver<Item>, store: &SampleStore, remote: Option<&RemoteWrite>, tally: &Tally) {
     while let Ok(item) = waiting.recv() {
         tally.waiting_points.fetch_sub(item.points(), Ordering::Relaxed);
-        match item.write(store).and_then(|()| item.send_on(remote)) {
+        // The queue first: what a killed process remembers must not be missing where it is sent to, for good.
+        let queued = item.send_on(remote);
+        match item.write(store).and(queued) {
             Ok(()) => tally.well(),
             // It is about this item alone; others can be stored.
             Err(error @ StoreError::Refused { .. }) => {
