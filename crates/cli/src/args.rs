@@ -69,6 +69,11 @@ pub enum Command {
         #[command(subcommand)]
         verb: EventVerb,
     },
+    /// A range of time as one file to send
+    Report {
+        #[command(subcommand)]
+        verb: ReportVerb,
+    },
     /// PromQL: run Prometheus's test scripts against surus's evaluator
     Promql {
         #[command(subcommand)]
@@ -352,6 +357,60 @@ pub struct EventList {
     pub server: Option<String>,
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     pub format: DataFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReportVerb {
+    /// What is wrong with a target, plots, statements, waits, blocking, events, findings: asked of the surus that runs
+    #[command(after_help = "\
+Examples:
+  surus report instance --html                                  the last 24 hours of the only target
+  surus report instance shop --from now-1h -o incident.html     an hour, into a file of that name
+  surus report instance shop --from 2026-01-31T02:00:00Z --to 2026-01-31T04:00:00Z
+  surus report instance shop --format json | jq .queries.rows   the same for programs, on standard output
+  surus report instance shop --server http://db-watch:7432      a login goes into the URL, a token into SURUS_TOKEN
+
+The HTML needs nothing else: no script, no network; it is light or dark as its reader is, and prints well.
+A time is RFC 3339, seconds since 1970, `now`, or how long ago: now-90m, 6h, 7d.
+
+Exit status: 0 written · 2 no such target, no valid range, or the file is there already
+  4 nobody answered, a login is needed, or the file was not written")]
+    Instance(ReportArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ReportArgs {
+    /// The target's name [default: the only one]
+    #[arg(value_name = "TARGET")]
+    pub target: Option<String>,
+    /// One self-contained file, which is what is made unless --format says otherwise
+    #[arg(long, conflicts_with = "format")]
+    pub html: bool,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = ReportFormat::Html)]
+    pub format: ReportFormat,
+    /// The file, - for standard output [default: surus-TARGET-FROM-TO.html here; of JSON standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace the file when it is there already
+    #[arg(long)]
+    pub force: bool,
+    /// From here
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "now-24h")]
+    pub from: String,
+    /// Up to here
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "now")]
+    pub to: String,
+    /// The running surus to ask [default: the one of the configuration]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
+/// How the report of an instance is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Html,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

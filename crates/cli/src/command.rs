@@ -9,6 +9,7 @@ mod grafana;
 mod promql;
 mod proof;
 mod query;
+mod report;
 mod serve;
 mod top;
 mod tune;
@@ -17,7 +18,7 @@ mod undo;
 pub use check::given;
 
 use crate::{
-    args::{Args, Command, DataFormat, PromqlVerb},
+    args::{Args, Command, DataFormat, PromqlVerb, ReportVerb},
     failure::Failure,
     output,
 };
@@ -38,6 +39,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Undo(undo) => undo::run(&global, undo).await,
         Command::Query(query) => query::run(&global, query).await,
         Command::Event { verb } => event::run(&global, verb).await,
+        Command::Report { verb: ReportVerb::Instance(report) } => report::run(&global, report).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),
         Command::Config { verb } => config::run(&global, &verb),

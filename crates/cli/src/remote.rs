@@ -1,9 +1,9 @@
 //! Asking a surus that runs, or any Prometheus, over HTTP.
 
-use crate::failure::Failure;
-use reqwest::{Client, RequestBuilder, Url, header::AUTHORIZATION, redirect::Policy};
+use crate::{config::Config, failure::Failure};
+use reqwest::{Client, RequestBuilder, StatusCode, Url, header::AUTHORIZATION, redirect::Policy};
 use serde_json::Value as Json;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 use surus_core::{
     code,
     secret::{Secret, masked},
@@ -43,6 +43,21 @@ impl Remote {
         Ok(Self { client, url, login, flag })
     }
 
+    /// The surus that runs with this configuration.
+    pub fn running(config: &Config, flag: &'static str) -> Result<Self, Failure> {
+        let mut address = config.serve.listen;
+        if address.ip().is_unspecified() {
+            let v4 = address.is_ipv4();
+            address.set_ip(if v4 { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]) });
+        }
+        let login = match (&config.serve.token, &config.serve.password) {
+            (Some(token), _) => Some(Login::Token(token.resolve("serve.token")?)),
+            (None, Some(password)) => Some(Login::Password(password.resolve("serve.password")?)),
+            (None, None) => None,
+        };
+        Ok(Self::new(&format!("http://{address}"), flag)?.with_login(login))
+    }
+
     /// Lets this in, in place of a token of the environment.
     pub fn with_login(self, login: Option<Login>) -> Self {
         Self { login: login.or(self.login), ..self }
@@ -53,6 +68,21 @@ impl Remote {
         let mut url = self.address(path);
         url.query_pairs_mut().clear().extend_pairs(pairs);
         self.answer(self.client.get(url)).await
+    }
+
+    /// Whatever is answered to a GET of a path that has these parts, with its status.
+    pub async fn text(
+        &self,
+        parts: &[&str],
+        pairs: &[(&'static str, String)],
+    ) -> Result<(StatusCode, String), Failure> {
+        let mut url = self.address("");
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(parts);
+        }
+        url.query_pairs_mut().clear().extend_pairs(pairs);
+        let (status, body) = self.bytes(self.client.get(url)).await?;
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
     /// The answer to a POST of JSON.
@@ -71,7 +101,15 @@ impl Remote {
         url
     }
 
-    async fn answer(&self, mut request: RequestBuilder) -> Result<Json, Failure> {
+    async fn answer(&self, request: RequestBuilder) -> Result<Json, Failure> {
+        let (status, body) = self.bytes(request).await?;
+        serde_json::from_slice(&body).map_err(|_| {
+            let flag = self.flag;
+            unreachable(format!("what came is no answer of that API (HTTP status {status}); is {flag} right?"))
+        })
+    }
+
+    async fn bytes(&self, mut request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Failure> {
         let (user, password) = (self.url.username(), self.url.password());
         if !user.is_empty() || password.is_some() {
             request = request.basic_auth(user, password);
@@ -91,10 +129,7 @@ impl Remote {
                 return Err(unreachable(format!("the answer has more than {MOST_BYTES} bytes")));
             }
         }
-        serde_json::from_slice(&body).map_err(|_| {
-            let flag = self.flag;
-            unreachable(format!("what came is no answer of that API (HTTP status {status}); is {flag} right?"))
-        })
+        Ok((status, body))
     }
 }
 

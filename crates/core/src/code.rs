@@ -113,17 +113,20 @@ codes! {
     CHECK_UNKNOWN_ID "SURUS-O002" Usage "there is no such check" "List them: surus check list"
     INPUT_READ "SURUS-O003" Usage "a file that was named cannot be read" "Check the path and its mode."
     OUTPUT_TERMINAL "SURUS-O004" Usage "there is no terminal that can be used" "Run it in a terminal, or print one look: surus top --once"
+    REPORT_TARGET "SURUS-O005" Usage "the report is of no target that is watched" "Name one that the message names: surus report instance TARGET"
+    OUTPUT_EXISTS "SURUS-O006" Usage "the file is there already" "Choose another name with -o, or replace it with --force."
     // W: surus serve
     WEB_OPEN "SURUS-W001" Usage "surus does not listen on the network without a login" "Set [serve] password = \"file:/etc/surus/password\" (or token) in surus.toml, or listen on 127.0.0.1."
     WEB_PORT_TAKEN "SURUS-W002" Precondition "somebody listens on that address already" "Choose another with --listen, or find who has it: ss -ltnp"
     WEB_LISTEN "SURUS-W003" Precondition "surus cannot listen on that address" "Give an address of this machine and a free port: --listen 127.0.0.1:7432"
     SERVE_RUNNING "SURUS-W004" Precondition "another surus serve uses that data directory" "Stop it, or give this one a directory of its own with --data-dir."
     SERVE_SECRET "SURUS-W005" Usage "a secret that the configuration refers to is not there" "Check the variable (env:NAME) or the file (file:/path); the file must be readable for surus."
+    SERVE_LOGIN "SURUS-W006" Outside "the surus that was asked wants a login" "Put it into the address (--server http://surus:password@host:port) or a token into SURUS_TOKEN; on its own machine --config finds both."
     // M: series and PromQL
     PROMQL_QUERY "SURUS-M001" Usage "the query is not valid PromQL" "The message above says where; the language: https://prometheus.io/docs/prometheus/latest/querying/basics/"
     PROMQL_EXECUTION "SURUS-M002" Outside "the query cannot be evaluated" "Its message is above; narrow the selectors, or the range."
     PROMQL_TIMEOUT "SURUS-M003" Outside "the query took too long" "Ask for fewer series, a shorter range or a longer step."
-    PROMQL_REMOTE "SURUS-M004" Outside "who was asked over HTTP did not answer" "Is surus serve running there? Check the address given with --url; a login goes into it (http://user:password@host:port), a token into SURUS_TOKEN."
+    PROMQL_REMOTE "SURUS-M004" Outside "who was asked over HTTP did not answer" "Is surus serve running there? Check the address given with --url or --server; a login goes into it (http://user:password@host:port), a token into SURUS_TOKEN."
     PROMQL_TIME "SURUS-M005" Usage "a time or step cannot be read" "Write 2026-01-31T12:00:00Z, seconds since 1970, now, or how long ago: 90m, 6h, 7d."
     // V: events
     EVENT_REFUSED "SURUS-V001" Usage "the event was not kept" "The message says what to change; examples: surus event add --help"

@@ -14,6 +14,7 @@ mod metrics;
 mod own;
 mod pages;
 mod range;
+mod report;
 pub mod server;
 mod sessions;
 mod site;
@@ -53,6 +54,7 @@ pub fn routes(site: Arc<Site>) -> Router {
         .route("/t/{target}/findings", get(pages::findings::page))
         .route("/t/{target}/sessions/{pid}", get(pages::session::page))
         .route("/t/{target}/sessions/{pid}/{act}", post(pages::session::end))
+        .route("/t/{target}/report", get(report::page))
         .route("/t/{target}/events", get(pages::timeline::of_target))
         .route("/collectors", get(pages::collectors))
         .route("/metrics", get(metrics::metrics))

@@ -115,6 +115,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "/targets/{target}/vacuum", vacuum::Vacuum, "Vacuum and the freeze horizon.",
         "sort": "name, dead, share, live, size or vacuumed; with - before it the greatest first."
     ),
+    view!("/targets/{target}/report", report::Report, "A range of one target with everything that a file to send has."),
     view!("/targets/{target}/host", host::Host, "The machine, when surus runs on it."),
     view!(
         "/targets/{target}/findings", findings::Findings, "Readiness and what the newest check found.",

@@ -6,12 +6,12 @@ mod collectors;
 pub mod explore;
 pub mod findings;
 pub mod fleet;
-mod frame;
+pub mod frame;
 pub mod host;
 pub mod indexes;
 pub mod instance;
-mod parts;
-mod places;
+pub mod parts;
+pub mod places;
 pub mod proofs;
 pub mod queries;
 pub mod query;
@@ -20,7 +20,7 @@ pub mod session;
 pub mod tables;
 pub mod timeline;
 pub mod vacuum;
-mod words;
+pub mod words;
 
 pub use collectors::collectors;
 

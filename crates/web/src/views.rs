@@ -15,6 +15,7 @@ pub mod proofs;
 pub mod queries;
 pub mod query;
 pub mod replication;
+pub mod report;
 pub mod tables;
 pub mod timeline;
 pub mod tree;

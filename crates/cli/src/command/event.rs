@@ -7,10 +7,10 @@ use crate::{
     failure::Failure,
     ledger,
     output::{json, print},
-    remote::{Login, Remote},
+    remote::Remote,
 };
 use serde_json::{Value, json};
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 use surus_core::{clock, code, series::Window};
 use surus_store::samples::{self, Event, EventError, SampleStore, Settings};
 
@@ -74,7 +74,7 @@ async fn keep(global: &Global, event: Event) -> Result<bool, Failure> {
             other => return Ok(other?),
         }
         tries += 1;
-        match post(&running(&config)?, &event).await {
+        match post(&Remote::running(&config, "--server")?, &event).await {
             // Another `surus event add` has the file for a moment only.
             Err(failure) if failure.code.id == code::PROMQL_REMOTE.id && tries < TRIES => {
                 tokio::time::sleep(PAUSE).await;
@@ -87,21 +87,6 @@ async fn keep(global: &Global, event: Event) -> Result<bool, Failure> {
             other => return other,
         }
     }
-}
-
-/// The surus that runs with this configuration.
-fn running(config: &Config) -> Result<Remote, Failure> {
-    let mut address = config.serve.listen;
-    if address.ip().is_unspecified() {
-        let v4 = address.is_ipv4();
-        address.set_ip(if v4 { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]) });
-    }
-    let login = match (&config.serve.token, &config.serve.password) {
-        (Some(token), _) => Some(Login::Token(token.resolve("serve.token")?)),
-        (None, Some(password)) => Some(Login::Password(password.resolve("serve.password")?)),
-        (None, None) => None,
-    };
-    Ok(Remote::new(&format!("http://{address}"), "--server")?.with_login(login))
 }
 
 async fn post(remote: &Remote, event: &Event) -> Result<bool, Failure> {

@@ -7,6 +7,7 @@ mod login;
 mod prometheus;
 mod refusals;
 mod reload;
+mod reports;
 mod restarts;
 mod systemd;
 

@@ -44,5 +44,7 @@ fn body(scene: &Scene, instance: &Instance) -> Markup {
         @if let Some(started_ms) = instance.started_ms {
             p.faint { "PostgreSQL was started " (ago(scene.now_ms, started_ms)) "." }
         }
+        // A document of its own, without the script of the pages: the browser loads it as a whole.
+        p { a href=(path("report")) hx-boost="false" { "Report of this range as a file" } }
     }
 }

@@ -16,7 +16,7 @@ pub struct Range {
 /// The finest step that is chosen unasked.
 const FINEST_MS: i64 = 1000;
 
-/// A moment: RFC 3339, seconds since 1970, `now`, or how long ago.
+/// A moment: RFC 3339, seconds since 1970, `now`, or how long ago, with or without `now-` before it.
 pub fn moment(text: &str, now_ms: i64) -> Result<i64, Failure> {
     let text = text.trim();
     if text == "now" {
@@ -31,7 +31,8 @@ pub fn moment(text: &str, now_ms: i64) -> Result<i64, Failure> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time.as_millisecond());
     }
-    match duration_ms(text.strip_prefix('-').unwrap_or(text)) {
+    let ago = text.strip_prefix("now-").or_else(|| text.strip_prefix('-')).unwrap_or(text);
+    match duration_ms(ago) {
         Some(ago_ms) => Ok(now_ms - ago_ms),
         None => Err(Failure::new(code::PROMQL_TIME, format!("nothing was asked: {text:?} is no time"))),
     }
@@ -83,6 +84,7 @@ mod tests {
         assert_eq!(at("now"), now);
         assert_eq!(at("1h30m"), now - 5_400_000);
         assert_eq!(at("-1h"), now - 3_600_000);
+        assert_eq!(at("now-1h"), now - 3_600_000);
         assert_eq!(at("1700000000.5"), now + 500);
         assert_eq!(at("2023-11-14T22:13:20Z"), now);
         assert_eq!(moment("yesterday", now).unwrap_err().code.id, code::PROMQL_TIME.id);
