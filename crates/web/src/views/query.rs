@@ -9,7 +9,7 @@ use crate::api::answer::ApiError;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use surus_store::samples::{Look, QueryDelta, SessionSample};
+use surus_store::samples::{Grain, Look, QueryDelta, QueryDeltaRef, SessionSample};
 
 /// Points of its plots.
 const POINTS: i64 = 120;
@@ -96,22 +96,8 @@ pub fn look(asking: &Asking<'_>) -> Result<Query, ApiError> {
     let text = asking.scene.named("query");
     let id: i64 = text.parse().map_err(|_| ApiError::parameter("query", format!("{} is no queryid", quoted(text))))?;
     let store = &asking.site.store;
-    let mut sum = QueryDelta::default();
-    let mut by: BTreeMap<(String, String), (i64, f64)> = BTreeMap::new();
     let step_ms = ((range.length_ms() + POINTS - 1) / POINTS).max(60_000);
-    let mut parts: Vec<Option<QueryDelta>> = vec![None; usize::try_from(range.length_ms() / step_ms + 1).unwrap_or(1)];
-    for moment in store.query_deltas(&target.name, range.window())? {
-        let part = parts.get_mut(usize::try_from((moment.at_ms - range.from_ms) / step_ms).unwrap_or(0));
-        let mut at = part.map(|part| part.get_or_insert_default());
-        for delta in moment.deltas.iter().filter(|delta| delta.query_id == id) {
-            add(&mut sum, delta);
-            let caller = by.entry((delta.user.clone(), delta.database.clone())).or_default();
-            *caller = (caller.0 + delta.calls, caller.1 + delta.exec_time_ms);
-            if let Some(part) = &mut at {
-                add(part, delta);
-            }
-        }
-    }
+    let Added { sum, by, parts } = added(asking, id, step_ms)?;
     let (looks, waits, seen) = sessions(asking, id)?;
     let caller = |((user, database), (calls, time_ms))| Caller { user, database, calls, time_ms };
     let plan = |plan: surus_store::samples::Plan| KnownPlan { at_ms: plan.at_ms, hash: plan.hash, plan: plan.plan };
@@ -132,6 +118,55 @@ pub fn look(asking: &Asking<'_>) -> Result<Query, ApiError> {
         seen,
         plans: store.plans(&target.name, id)?.into_iter().map(plan).collect(),
     })
+}
+
+/// What the statement added over the range.
+#[derive(Debug, Default)]
+struct Added {
+    sum: QueryDelta,
+    /// Calls and time by user and database.
+    by: BTreeMap<(String, String), (i64, f64)>,
+    /// By equal parts of the range; none where nothing was read.
+    parts: Vec<Option<QueryDelta>>,
+}
+
+impl Added {
+    fn merge(&mut self, other: Self) {
+        add(&mut self.sum, &other.sum);
+        for (who, (calls, time_ms)) in other.by {
+            let own = self.by.entry(who).or_default();
+            *own = (own.0 + calls, own.1 + time_ms);
+        }
+        for (own, other) in self.parts.iter_mut().zip(other.parts) {
+            if let Some(other) = other {
+                add(own.get_or_insert_default(), &other);
+            }
+        }
+    }
+}
+
+/// Sums what the statement added. Any statement that was read shows that its part of the range is known.
+fn added(asking: &Asking<'_>, id: i64, step_ms: i64) -> Result<Added, ApiError> {
+    let range = &asking.scene.range;
+    let count = usize::try_from(range.length_ms() / step_ms + 1).unwrap_or(1);
+    let start = || Added { parts: vec![None; count], ..Added::default() };
+    let see = |added: &mut Added, at_ms: i64, delta: &QueryDeltaRef<'_>| {
+        let part = added.parts.get_mut(usize::try_from((at_ms - range.from_ms) / step_ms).unwrap_or(0));
+        let part = part.map(|part| part.get_or_insert_default());
+        if delta.query_id != id {
+            return;
+        }
+        added.sum.add(delta);
+        if let Some(part) = part {
+            part.add(delta);
+        }
+        let caller = added.by.entry((delta.user.to_string(), delta.database.to_string())).or_default();
+        *caller = (caller.0 + delta.calls, caller.1 + delta.exec_time_ms);
+    };
+    // Hours are enough where a point of the plot is longer.
+    let grain = if step_ms > 3_600_000 { Grain::Hours } else { Grain::Moments };
+    let (target, window) = (&asking.target()?.name, range.window());
+    Ok(asking.site.store.fold_query_deltas(target, window, grain, start, see, Added::merge)?.0)
 }
 
 fn add(sum: &mut QueryDelta, delta: &QueryDelta) {
@@ -161,53 +196,65 @@ fn times(parts: &[Option<QueryDelta>], from_ms: i64, step_ms: i64) -> Times {
     }
 }
 
-/// How often was looked, what its sessions waited for, and the newest executions.
-fn sessions(asking: &Asking<'_>, id: i64) -> Result<(u64, Vec<Share>, Vec<Execution>), ApiError> {
-    let (mut looks, mut total) = (0u64, 0u64);
-    let mut waits: BTreeMap<String, u64> = BTreeMap::new();
-    let mut seen = std::collections::VecDeque::new();
-    let of_query = |found: &mut (u64, Vec<(i64, SessionSample)>), look: Look<'_>| {
-        found.0 += 1;
-        let own = look.sessions.iter().filter(|session| session.query_id == Some(id));
-        found.1.extend(own.map(|session| (look.at_ms, session.to_sample())));
-    };
-    let merge = |found: &mut (u64, Vec<(i64, SessionSample)>), other: (u64, Vec<_>)| {
-        found.0 += other.0;
-        found.1.extend(other.1);
-    };
-    let (target, window) = (&asking.target()?.name, asking.scene.range.window());
-    let ((count, mut found), _) = asking.site.store.fold_activity(target, window, Default::default, of_query, merge)?;
-    found.sort_by_key(|(at_ms, _)| *at_ms);
-    looks += count;
-    {
-        for (at_ms, session) in found {
-            if !activity::is_active(session.backend_type.as_deref(), session.state.as_deref()) {
-                continue;
+/// What was seen of the statement's sessions.
+#[derive(Debug, Default)]
+struct Watched {
+    looks: u64,
+    total: u64,
+    waits: BTreeMap<String, u64>,
+    newest: Vec<(i64, SessionSample)>,
+}
+
+impl Watched {
+    fn look(&mut self, look: Look<'_>, id: i64) {
+        self.looks += 1;
+        for session in look.sessions.iter().filter(|session| session.query_id == Some(id)) {
+            if activity::is_active(session.backend_type.as_deref(), session.state.as_deref()) {
+                let session = session.to_sample();
+                self.total += 1;
+                *self.waits.entry(wait_of(&session)).or_default() += 1;
+                self.newest.push((look.at_ms, session));
             }
-            total += 1;
-            *waits.entry(wait_of(&session)).or_default() += 1;
-            if seen.len() == SAMPLES {
-                seen.pop_back();
-            }
-            seen.push_front(execution(at_ms, session));
+        }
+        if self.newest.len() > 8 * SAMPLES {
+            self.keep_newest();
         }
     }
+
+    fn keep_newest(&mut self) {
+        self.newest.sort_by_key(|(at_ms, _)| std::cmp::Reverse(*at_ms));
+        self.newest.truncate(SAMPLES);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.looks += other.looks;
+        self.total += other.total;
+        for (wait, count) in other.waits {
+            *self.waits.entry(wait).or_default() += count;
+        }
+        self.newest.extend(other.newest);
+        self.keep_newest();
+    }
+}
+
+/// How often was looked, what its sessions waited for, and the newest executions.
+fn sessions(asking: &Asking<'_>, id: i64) -> Result<(u64, Vec<Share>, Vec<Execution>), ApiError> {
+    let (target, window) = (&asking.target()?.name, asking.scene.range.window());
+    let see = |watched: &mut Watched, look: Look<'_>| watched.look(look, id);
+    let (mut watched, _) = asking.site.store.fold_activity(target, window, Watched::default, see, Watched::merge)?;
+    watched.keep_newest();
+    let Watched { looks, total, waits, newest } = watched;
     let mut shares: Vec<Share> = waits
         .into_iter()
         .map(|(key, count)| {
             let class = key.split(':').next().unwrap_or_default().to_owned();
             let sessions = count as f64 / looks.max(1) as f64;
-            Share {
-                key,
-                text: None,
-                sessions,
-                share: count as f64 / total.max(1) as f64,
-                waits: vec![(class, sessions)],
-            }
+            let share = count as f64 / total.max(1) as f64;
+            Share { key, text: None, sessions, share, waits: vec![(class, sessions)] }
         })
         .collect();
     shares.sort_by(|a, b| b.sessions.total_cmp(&a.sessions));
-    Ok((looks, shares, seen.into()))
+    Ok((looks, shares, newest.into_iter().map(|(at_ms, session)| execution(at_ms, session)).collect()))
 }
 
 fn wait_of(session: &SessionSample) -> String {
