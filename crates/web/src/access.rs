@@ -12,7 +12,7 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use axum::{
     Form,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
@@ -191,9 +191,8 @@ pub async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) 
             unauthorized()
         }
         Shown::Nothing if wants_page(&request) => {
-            let query: String = form_urlencoded::Serializer::new(String::new())
-                .append_pair("next", request.uri().path_and_query().map_or("/", |path| path.as_str()))
-                .finish();
+            let query: String =
+                form_urlencoded::Serializer::new(String::new()).append_pair("next", &page_of(&request)).finish();
             Redirect::to(&format!("/login?{query}")).into_response()
         }
         Shown::Nothing => unauthorized(),
@@ -205,10 +204,20 @@ fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
-/// Is it a browser that opens a page?
+/// Is it a browser that opens a page, or sends the form of one?
 fn wants_page(request: &Request) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    request.method() == Method::GET && accept.contains("text/html") && !request.uri().path().starts_with("/api/")
+    accept.contains("text/html") && !request.uri().path().starts_with("/api/")
+}
+
+/// The page that is opened, or the one whose form is sent: where to go after the login.
+fn page_of(request: &Request) -> String {
+    let own = |uri: &Uri| uri.path_and_query().map_or_else(|| "/".to_owned(), |path| path.as_str().to_owned());
+    if request.method() == Method::GET {
+        return own(request.uri());
+    }
+    let from = request.headers().get(header::REFERER).and_then(|from| from.to_str().ok()?.parse().ok());
+    from.as_ref().map_or_else(|| "/".to_owned(), own)
 }
 
 fn refused(status: StatusCode, text: &'static str) -> Response {

@@ -72,7 +72,7 @@ fn card(scene: &Scene, card: &Card) -> Markup {
             }
             @if let Some(trouble) = &card.trouble { p.crit { (why(trouble)) } }
             @if card.worries.is_empty() { p.ok { "Nothing is wrong that surus can see." } }
-            (parts::worries(scene, &card.name, &card.worries, WORRIES))
+            (parts::worries(scene, &card.name, &card.worries, WORRIES, ""))
             a.load href=(path("/activity")) {
                 (parts::sparkline(&card.load, &load_words(card), card.cores.map(|cores| cores as f64)))
             }

@@ -27,7 +27,7 @@ fn body(scene: &Scene, instance: &Instance) -> Markup {
         @if let Some(trouble) = &instance.trouble { p.crit role="alert" { (why(trouble)) } }
         section.wrong aria-label="What is wrong now" {
             @if instance.worries.is_empty() { p.ok { "Nothing is wrong that surus can see." } }
-            (parts::worries(scene, &instance.name, &instance.worries, 8))
+            (parts::worries(scene, &instance.name, &instance.worries, 8, "/findings"))
         }
         div.numbers {
             @for number in &instance.numbers {

@@ -162,8 +162,8 @@ pub fn shares(parts: &[(String, f64)], about: &str) -> Markup {
     }
 }
 
-/// What is wrong, as a list; `None` stands for a list that says so itself when it is empty.
-pub fn worries(scene: &Scene, target: &str, worries: &[Worry], at_most: usize) -> Markup {
+/// The first of what is wrong, as a list, and the page of the target that has more.
+pub fn worries(scene: &Scene, target: &str, worries: &[Worry], at_most: usize, rest: &str) -> Markup {
     html! {
         ul.worries {
             @for worry in worries.iter().take(at_most) {
@@ -179,7 +179,7 @@ pub fn worries(scene: &Scene, target: &str, worries: &[Worry], at_most: usize) -
                 }
             }
             @if worries.len() > at_most {
-                li { a href=(link(scene, &target_path(target, ""), &[])) { "and " (worries.len() - at_most) " more" } }
+                li { a href=(link(scene, &target_path(target, rest), &[])) { "and " (worries.len() - at_most) " more" } }
             }
         }
     }

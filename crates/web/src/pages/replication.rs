@@ -90,9 +90,16 @@ fn headline(view: &Replication) -> String {
         view.receivers.iter().filter_map(|one| Some((one.replay_lag_bytes?, one))).max_by(|a, b| a.0.total_cmp(&b.0));
     match behind {
         None => "Nobody receives WAL from this server".to_owned(),
-        Some((bytes, one)) if bytes > 16e6 => format!("{} is {} behind", one.application, quantity(bytes, Unit::Bytes)),
+        Some((bytes, one)) if bytes > 16e6 || is_late(one) => {
+            format!("{} is {} behind", one.application, quantity(bytes, Unit::Bytes))
+        }
         Some(_) => format!("{} up to date", counted(view.receivers.len(), "receiver")),
     }
+}
+
+/// It shows what was true half a minute ago, or longer.
+fn is_late(one: &Receiver) -> bool {
+    one.replay_lag_seconds.is_some_and(|seconds| seconds > 30.0)
 }
 
 fn receiver(one: &Receiver) -> Markup {
@@ -106,7 +113,7 @@ fn receiver(one: &Receiver) -> Markup {
             td.number { (bytes(one.write_lag_bytes)) }
             td.number { (bytes(one.flush_lag_bytes)) }
             td.number { (bytes(one.replay_lag_bytes)) }
-            td.number.warn[one.replay_lag_seconds.is_some_and(|seconds| seconds > 30.0)] {
+            td.number.warn[is_late(one)] {
                 (known(one.replay_lag_seconds, Unit::Seconds))
             }
         }

@@ -88,8 +88,8 @@ fn row(scene: &Scene, table: &Table) -> Markup {
             td.number { (known(table.dead_rows, Unit::Count)) }
             td.number.warn[is_dead(table)] { (known(table.dead_share, Unit::Percent)) }
             td.number { (known(table.bloat, Unit::Percent)) }
-            td.number { (known(table.seq_rows, Unit::Count)) }
-            td.number { (known(table.changed_rows, Unit::Count)) }
+            td.number { (known(table.seq_rows.map(f64::round), Unit::Count)) }
+            td.number { (known(table.changed_rows.map(f64::round), Unit::Count)) }
             td.number { (when(scene, table.vacuumed_ms)) }
             td.number { (known(table.frozen_age, Unit::Count)) }
         }

@@ -46,7 +46,8 @@ function scaled(value: number, base: number, names: readonly string[]): string {
 }
 
 const SI = ["", "\u00a0k", "\u00a0M", "\u00a0G", "\u00a0T"];
-const IEC = ["\u00a0B", "\u00a0KiB", "\u00a0MiB", "\u00a0GiB", "\u00a0TiB", "\u00a0PiB"];
+/** 1024 of each make the next, named as PostgreSQL names them. */
+const SIZES = ["\u00a0bytes", "\u00a0kB", "\u00a0MB", "\u00a0GB", "\u00a0TB", "\u00a0PB"];
 
 function duration(seconds: number): string {
   const size = Math.abs(seconds);
@@ -63,8 +64,8 @@ function duration(seconds: number): string {
 export function number(value: number | null | undefined, unit: Unit): string {
   if (value == null || !Number.isFinite(value)) return "–";
   switch (unit) {
-    case "bytes": return scaled(value, 1024, IEC);
-    case "bytes_per_second": return `${scaled(value, 1024, IEC)}/s`;
+    case "bytes": return scaled(value, 1024, SIZES);
+    case "bytes_per_second": return `${scaled(value, 1024, SIZES)}/s`;
     case "per_second": return `${scaled(value, 1000, SI)}/s`;
     case "seconds": return duration(value);
     case "milliseconds": return duration(value / 1000);

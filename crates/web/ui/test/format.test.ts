@@ -8,8 +8,8 @@ test("values with their unit", () => {
   const told: ReadonlyArray<readonly [number | null, Unit, string]> = [
     [0, "count", "0"], [0.01234, "count", "0.0123"], [1234, "count", "1 234"], [12_345, "count", "12.3 k"],
     [2_500_000, "count", "2.5 M"], [100, "count", "100"], [-3.5, "count", "-3.5"], [9_999.6, "count", "10 000"],
-    [0, "bytes", "0 B"], [1023, "bytes", "1 023 B"], [1536, "bytes", "1.5 KiB"], [1024 ** 3, "bytes", "1 GiB"],
-    [64 * 1024 ** 2, "bytes_per_second", "64 MiB/s"], [12.5, "per_second", "12.5/s"],
+    [0, "bytes", "0 bytes"], [1023, "bytes", "1 023 bytes"], [1536, "bytes", "1.5 kB"], [1024 ** 3, "bytes", "1 GB"],
+    [64 * 1024 ** 2, "bytes_per_second", "64 MB/s"], [12.5, "per_second", "12.5/s"],
     [0.0000042, "seconds", "4.2 µs"], [0.25, "seconds", "250 ms"], [90, "seconds", "90 s"],
     [3 * 86_400, "seconds", "3 d"],
     [12, "milliseconds", "12 ms"], [4500, "milliseconds", "4.5 s"],
