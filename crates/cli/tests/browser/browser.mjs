@@ -9,7 +9,7 @@ export const BASE = process.env.SURUS_URL;
 export const API = `${BASE}/api/surus/v1`;
 
 /** How long a whole script may take. */
-const WITHIN_MS = 170_000;
+const WITHIN_MS = 300_000;
 /** How long a page may take on a busy machine. */
 const PAGE_MS = 30_000;
 
@@ -115,7 +115,7 @@ export async function shoot(page, name) {
   const all = await page.evaluate(() => document.documentElement.scrollHeight);
   await page.setViewportSize({ width, height: Math.min(Math.max(all, height), 8000) });
   await page.waitForFunction(() => [...document.querySelectorAll("surus-plot")].every((plot) =>
-    !/^Waiting/.test(plot.shadowRoot.querySelector(".said:not([hidden])")?.textContent ?? "")));
+    !plot.checkVisibility() || !/^Waiting/.test(plot.shadowRoot.querySelector(".said:not([hidden])")?.textContent ?? "")));
   await page.screenshot({ path: join(process.env.SURUS_SHOTS, `${name}.png`), fullPage: true });
   await page.setViewportSize({ width, height });
 }

@@ -26,6 +26,12 @@ async function refused(pid) {
   for (const to of [path, `/api/surus/v1${path.replace("/t/", "/targets/")}`]) {
     assert.equal((await fetch(BASE + to, { method: "POST", redirect: "manual" })).status, 401, to);
   }
+  // The form of a page whose login has run out leads to the login, and from there back.
+  const headers = { accept: "text/html", referer: `${BASE}/t/primary/sessions/${pid}?do=terminate` };
+  const answer = await fetch(BASE + path, { method: "POST", redirect: "manual", headers });
+  assert.equal(answer.status, 303);
+  const next = encodeURIComponent(`/t/primary/sessions/${pid}?do=terminate`);
+  assert.equal(new URL(answer.headers.get("location"), BASE).search, `?next=${next}`);
 }
 
 async function isThere(pid) {
@@ -38,8 +44,8 @@ await story(async (browser) => {
   await refused(pid);
 
   await go(page, `/t/primary/sessions/${pid}`);
-  await page.getByRole("link", { name: "Terminate the session …" }).click();
-  await page.getByRole("alertdialog").getByRole("button", { name: "Terminate the session" }).click();
+  assert.equal(await page.getByRole("link", { name: /Terminate/ }).count(), 0, "who only reads is not offered it");
+  await page.getByRole("link", { name: "Log in to cancel or terminate it" }).click();
   const password = page.getByLabel("Password or token");
   await password.waitFor();
   assert.ok(await isThere(pid), "without a login the session goes on");
@@ -53,7 +59,8 @@ await story(async (browser) => {
   await password.fill(process.env.SURUS_PASSWORD);
   await page.getByRole("button", { name: "Log in" }).click();
 
-  // The question is asked again, with what would be ended.
+  // Back on the session's page; before anything is done its statement is shown.
+  await page.getByRole("link", { name: "Terminate the session …" }).click();
   const confirm = page.getByRole("alertdialog");
   await confirm.waitFor();
   const shown = await confirm.textContent();

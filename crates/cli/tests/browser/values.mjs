@@ -1,7 +1,7 @@
 // The numbers on the pages are those of the API, for one range of the past.
 
 import assert from "node:assert/strict";
-import { ask, go, open, past, story, until } from "./browser.mjs";
+import { BASE, ask, go, open, past, story, until } from "./browser.mjs";
 
 const SCALES = { "": 1, k: 1e3, M: 1e6, G: 1e9, "%": 0.01, µs: 1e-6, ms: 1e-3, s: 1, min: 60, h: 3600, d: 86_400 };
 
@@ -26,16 +26,22 @@ async function fact(card, name) {
 }
 
 async function fleet(page, range) {
-  // What is newest moves, whatever the range: both are asked until nothing happened between.
+  // What is newest moves, whatever the range: they are asked until nothing happened between.
   await until("the fleet page agrees", async () => {
-    await go(page, `/?${range}`);
+    const before = (await ask(`/fleet?${range}`)).targets;
+    await page.goto(`${BASE}/?${range}`);
     const { targets } = await ask(`/fleet?${range}`);
     assert.equal(targets.length, 2);
-    for (const target of targets) {
+    for (const [at, target] of targets.entries()) {
       const card = page.locator(`#target-${target.name}`);
-      same(await fact(card, "transactions"), target.transactions_per_second, `transactions of ${target.name}`);
-      same(await fact(card, "connections"), target.connections, `connections of ${target.name}`);
-      if (target.role === "standby") same(await fact(card, "behind"), target.lag_seconds, "lag");
+      const compare = async (name, field) => {
+        const text = await fact(card, name);
+        // The page is as old as one of both answers, or its age is between them.
+        if (!agrees(text, before[at][field])) same(text, target[field], `${name} of ${target.name}`);
+      };
+      await compare("transactions", "transactions_per_second");
+      await compare("connections", "connections");
+      if (target.role === "standby") await compare("behind", "lag_seconds");
     }
     const standby = targets.find(({ role }) => role === "standby");
     assert.ok(standby.lag_seconds > 30, "its replay is held back");

@@ -28,7 +28,7 @@ await story(async (browser) => {
   await page.getByRole("button", { name: "Go" }).click();
   await page.waitForURL(/from=now-2m&to=now-5s/);
   assert.equal(await page.locator(".range input[name=from]").inputValue(), "now-2m");
-  await page.getByRole("link", { name: "Calls" }).click();
+  await page.locator("thead").getByRole("link", { name: "Calls" }).click();
   await page.waitForURL(/sort=-calls/);
   assert.equal(await page.locator("th[aria-sort]").innerText(), "Calls ↓");
   await page.locator("input[name=filter]").fill("assigned_to");
