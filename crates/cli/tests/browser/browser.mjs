@@ -114,8 +114,10 @@ export async function shoot(page, name) {
   const { width, height } = page.viewportSize();
   const all = await page.evaluate(() => document.documentElement.scrollHeight);
   await page.setViewportSize({ width, height: Math.min(Math.max(all, height), 8000) });
-  await page.waitForFunction(() => [...document.querySelectorAll("surus-plot")].every((plot) =>
-    !plot.checkVisibility() || !/^Waiting/.test(plot.shadowRoot.querySelector(".said:not([hidden])")?.textContent ?? "")));
+  await page.waitForFunction(() => [...document.querySelectorAll("surus-plot")].every((plot) => {
+    const said = plot.shadowRoot.querySelector(".said:not([hidden])")?.textContent ?? "";
+    return !plot.checkVisibility() || !said.startsWith("Waiting");
+  }));
   await page.screenshot({ path: join(process.env.SURUS_SHOTS, `${name}.png`), fullPage: true });
   await page.setViewportSize({ width, height });
 }

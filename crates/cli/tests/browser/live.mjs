@@ -22,7 +22,7 @@ await story(async (browser) => {
   assert.equal(before.scroll, 150);
   await refreshed(page);
   await refreshed(page);
-  await page.waitForFunction((to) => document.querySelector("#plot-load surus-plot").getAttribute("to") !== to, before.to);
+  await page.waitForFunction((to) => window.plot.getAttribute("to") !== to, before.to);
   assert.deepEqual(await page.evaluate(() => ({
     details: document.querySelector("#plot-load details").open,
     focus: document.activeElement.textContent,
