@@ -6,4 +6,5 @@ mod durability;
 mod fold;
 mod golden;
 mod measure;
+mod pages;
 mod series;
