@@ -11,9 +11,10 @@ await story(async (browser) => {
 
   const plot = await page.locator("#plot-load .u-over").boundingBox();
   const middle = plot.y + plot.height / 2;
-  await page.mouse.move(plot.x + plot.width * 0.4, middle);
+  // Near the end: the demo may be younger than what is drawn.
+  await page.mouse.move(plot.x + plot.width * 0.7, middle);
   await page.mouse.down();
-  await page.mouse.move(plot.x + plot.width * 0.75, middle + 5, { steps: 6 });
+  await page.mouse.move(plot.x + plot.width * 0.98, middle + 5, { steps: 6 });
   await page.mouse.up();
   await page.waitForURL(/from=\d{13}&to=\d{13}/);
   await until("the address follows", () => assert.ok(!page.url().endsWith(before)));
@@ -21,7 +22,7 @@ await story(async (browser) => {
 
   const range = new URL(page.url()).searchParams;
   const span = range.get("to") - range.get("from");
-  assert.ok(Math.abs(span - 84_000) < 6000, `a third of four minutes is drawn, ${span / 1000} s come`);
+  assert.ok(Math.abs(span - 67_200) < 6000, `28 % of four minutes are drawn, ${span / 1000} s come`);
   const view = await ask(`/targets/primary/activity?from=${range.get("from")}&to=${range.get("to")}`);
   const now = await page.locator(".chosen").textContent();
   assert.notEqual(now, seen);

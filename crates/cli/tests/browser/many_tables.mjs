@@ -34,8 +34,14 @@ await story(async (browser) => {
   await go(page, "/t/many/tables?live=off");
   console.log(`the page of tables is at rest after ${Date.now() - began} ms`);
   assert.match(await page.locator("h1").textContent(), /^1000 tables/);
+  assert.equal((await names(page))[0], "table_0777", "the largest comes first");
+  const sorted = (how) => page.locator(`th[aria-sort=${how}]`, { hasText: "Size" }).waitFor();
   await page.locator("thead").getByRole("link", { name: /^Size/ }).click();
-  await until("the largest comes first", async () => assert.equal((await names(page))[0], "table_0777"));
+  await sorted("ascending");
+  assert.notEqual((await names(page))[0], "table_0777");
+  await page.locator("thead").getByRole("link", { name: /^Size/ }).click();
+  await sorted("descending");
+  await until("the largest comes first again", async () => assert.equal((await names(page))[0], "table_0777"));
   await page.locator("thead").getByRole("link", { name: /^Table/ }).click();
   await until("sorted by name, one way", async () => {
     const now = await names(page);
