@@ -110,6 +110,9 @@ fn headline(report: &Report) -> String {
     let crit = bad(report).filter(|worry| worry.severity == Severity::Crit).count();
     match (report.instance.up, crit, count) {
         (false, ..) => format!("{name} does not answer"),
+        (true, 0, 0) if report.instance.worries.iter().any(|worry| worry.unknown) => {
+            format!("{name}: not everything could be looked at")
+        }
         (true, 0, 0) => format!("Nothing is wrong with {name} that surus can see"),
         (true, 0, count) => format!("{name}: {} to look at", counted(count, "thing")),
         (true, crit, count) => format!("{name}: {}, {crit} of them critical", counted(count, "trouble")),
@@ -128,7 +131,7 @@ fn wrong(report: &Report) -> Markup {
             }
             ul.worries {
                 @for worry in report.instance.worries.iter().take(WORRIES) {
-                    li { span class=(format!("mark {}", worry.severity.word())) { (worry.severity.word()) } " " (worry.text) }
+                    li { span class=(format!("mark {}", worry.severity.word())) { (worry.mark()) } " " (worry.text) }
                 }
                 @let more = report.instance.worries.len().saturating_sub(WORRIES);
                 @if more > 0 { li.faint { "and " (more) " more; the findings are below." } }

@@ -168,7 +168,7 @@ pub fn worries(scene: &Scene, target: &str, worries: &[Worry], at_most: usize, r
         ul.worries {
             @for worry in worries.iter().take(at_most) {
                 li class=(worry.severity.word()) {
-                    span.mark { (worry.severity.word()) } " "
+                    span.mark { (worry.mark()) } " "
                     @let path = match worry.page.as_str() {
                         "collectors" => "/collectors".to_owned(),
                         "" => target_path(target, ""),

@@ -145,7 +145,8 @@ pub fn look(asking: &Asking<'_>) -> Result<Findings, ApiError> {
     })
 }
 
-fn in_words(trouble: &NoReport) -> String {
+/// Why there is no report, for people.
+pub fn in_words(trouble: &NoReport) -> String {
     match trouble {
         NoReport::Off => "The checks are off: [check] every = \"off\" in surus.toml.".to_owned(),
         NoReport::NotYet => {

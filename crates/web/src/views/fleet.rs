@@ -124,11 +124,13 @@ pub fn worries_of(asking: &Asking<'_>, target: &TargetNow) -> Result<Vec<Worry>,
     let newest = asking.site.store.activity_at(&target.name, until_ms, FRESH_MS)?;
     let recent = Window { after_ms: until_ms - RECENT_MS, until_ms };
     let events = asking.site.store.events(Some(&target.name), recent)?;
-    let sessions = newest.as_ref().map(|look| look.sessions.as_slice()).unwrap_or_default();
+    let sessions = newest.as_ref().map(|look| look.sessions.as_slice());
     let snapshot = &asking.scene.snapshot;
     let checked = asking.site.reports.get(&target.name);
     let report = checked.as_ref().map(|checked| &checked.report);
-    Ok(worries::of(&Seen { snapshot, target, sessions, events: &events, report }))
+    let unchecked = asking.site.reports.trouble(&target.name);
+    let unchecked = unchecked.as_ref();
+    Ok(worries::of(&Seen { snapshot, target, sessions, events: &events, report, unchecked }))
 }
 
 fn by_instance(asking: &Asking<'_>, query: &str) -> Result<HashMap<String, f64>, ApiError> {
@@ -168,6 +170,9 @@ fn headline(cards: &[Card]) -> String {
         (_, down @ 1.., ..) => of(down, ("does not answer", "do not answer")),
         (_, 0, crit @ 1.., _) => of(crit, ("needs you now", "need you now")),
         (_, 0, 0, warn @ 1..) => of(warn, ("wants attention", "want attention")),
+        _ if cards.iter().any(|card| card.worries.iter().any(|worry| worry.unknown)) => {
+            of(cards.len(), ("answers; not everything could be looked at", "answer; not everything could be looked at"))
+        }
         (1, ..) => "The target answers, and nothing is wrong that surus can see".to_owned(),
         (all, ..) => format!("All {all} targets answer, and nothing is wrong that surus can see"),
     }

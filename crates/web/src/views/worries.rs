@@ -2,18 +2,18 @@
 //! look at its sessions and the events of the last hours. Each says where to look next.
 
 use super::{
-    now,
+    findings, now,
     tree::{self, Node},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use surus_check::report::TargetReport;
+use surus_check::{report::TargetReport, reports::NoReport};
 use surus_core::{
     finding::{Finding, Severity},
     size::{Bytes, human_count},
 };
-use surus_observe::{Snapshot, State, TargetNow};
+use surus_observe::{CollectorNow, Snapshot, State, TargetNow};
 use surus_store::samples::{Event, SessionSample};
 
 /// Something that somebody should look at.
@@ -23,10 +23,20 @@ pub struct Worry {
     #[serde(serialize_with = "word")]
     #[schemars(with = "String")]
     pub severity: Severity,
+    /// It is about something that could not be looked at, and may be well or not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
     /// One sentence.
     pub text: String,
     /// The page that shows it, below the target's address: `blocking`, `replication` …; empty for the target itself.
     pub page: String,
+}
+
+impl Worry {
+    /// The word before it: what is not known is never called by how bad it is.
+    pub fn mark(&self) -> &'static str {
+        if self.unknown { "unknown" } else { self.severity.word() }
+    }
 }
 
 fn word<S: serde::Serializer>(severity: &Severity, to: S) -> Result<S::Ok, S::Error> {
@@ -57,12 +67,14 @@ const TELLING: [&str; 8] = ["settings", "restart", "role", "timeline", "identity
 pub struct Seen<'a> {
     pub snapshot: &'a Snapshot,
     pub target: &'a TargetNow,
-    /// The sessions of the newest look, if it is fresh.
-    pub sessions: &'a [SessionSample],
+    /// The sessions of the newest look; none when there is no fresh one.
+    pub sessions: Option<&'a [SessionSample]>,
     /// The target's events of the last hours, oldest first.
     pub events: &'a [Event],
     /// What the newest check found.
     pub report: Option<&'a TargetReport>,
+    /// Why there is no report, or none since the last attempt.
+    pub unchecked: Option<&'a NoReport>,
 }
 
 /// What is wrong, worst first.
@@ -73,13 +85,13 @@ pub fn of(seen: &Seen<'_>) -> Vec<Worry> {
     } else if !seen.target.up {
         all.push(worry(Severity::Crit, "It does not answer".into(), ""));
     }
-    all.extend(blocking(seen.sessions));
+    all.extend(seen.sessions.and_then(blocking));
     all.extend(replication(seen.target));
     all.extend(connections(seen.target));
     all.extend(transactions(seen.target));
     all.extend(dead_rows(seen.target));
     all.extend(disks(seen));
-    all.extend(silent(seen.target));
+    all.extend(unseen(seen));
     all.extend(seen.report.into_iter().flat_map(found));
     all.extend(changed(seen.events));
     all.sort_by_key(|worry| std::cmp::Reverse(worry.severity));
@@ -87,7 +99,7 @@ pub fn of(seen: &Seen<'_>) -> Vec<Worry> {
 }
 
 fn worry(severity: Severity, text: String, page: &str) -> Worry {
-    Worry { severity, text, page: page.to_owned() }
+    Worry { severity, unknown: false, text, page: page.to_owned() }
 }
 
 /// Warn or crit, when the value is beyond the first or second bound.
@@ -210,12 +222,38 @@ fn disks(seen: &Seen<'_>) -> Vec<Worry> {
     full.collect()
 }
 
-fn silent(target: &TargetNow) -> Option<Worry> {
-    let failing: Vec<&str> =
-        target.collectors.iter().filter(|one| one.state == State::Failing).map(|one| one.name).collect();
-    let first = failing.first()?;
-    let more = if failing.len() > 1 { format!(" and {} more", failing.len() - 1) } else { String::new() };
-    Some(worry(Severity::Warn, format!("{first}{more} gave no answer: what they show is not known"), "collectors"))
+/// What could not be looked at: it must not pass for well. Of a target that is down that is everything, and is said.
+fn unseen(seen: &Seen<'_>) -> Vec<Worry> {
+    let target = seen.target;
+    if !target.up {
+        return Vec::new();
+    }
+    let unknown = |severity, text: String, page: &str| Worry { unknown: true, ..worry(severity, text, page) };
+    let mut all = Vec::new();
+    if seen.sessions.is_none() {
+        let text = "Its sessions were not looked at in the last 15 s: who waits for whom is not known";
+        all.push(unknown(Severity::Warn, text.into(), "collectors"));
+    }
+    all.extend(target.missing.iter().map(|why| unknown(Severity::Warn, why.text.clone(), "collectors")));
+    let among = |fits: &dyn Fn(&CollectorNow) -> bool| {
+        let names: Vec<&str> = target.collectors.iter().filter(|one| fits(one)).map(|one| one.name).collect();
+        let more = if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+        names.first().map(|first| format!("{first}{more}"))
+    };
+    if let Some(names) = among(&|one| one.state == State::Failing) {
+        all.push(unknown(Severity::Warn, format!("{names} gave no answer: what they show is not known"), "collectors"));
+    }
+    // What is not there without an error is not missing: another version, an extension that nobody wanted.
+    let refused =
+        |one: &CollectorNow| one.state == State::Absent && one.reason.as_ref().is_some_and(|why| why.code.is_some());
+    if let Some(names) = among(&refused) {
+        all.push(unknown(Severity::Info, format!("surus's role may not see what {names} would show"), "collectors"));
+    }
+    all.extend(seen.unchecked.map(|why| {
+        let severity = if matches!(why, NoReport::Failed { .. }) { Severity::Warn } else { Severity::Info };
+        unknown(severity, findings::in_words(why), "findings")
+    }));
+    all
 }
 
 /// Findings that somebody should see without going to their page: those that hurt now, one of a kind.
@@ -257,7 +295,14 @@ mod tests {
             detail: serde_json::Value::Null,
             key: None,
         };
-        let seen = Seen { snapshot: &snapshot, target: &down, sessions: &[waiting], events: &[event], report: None };
+        let seen = Seen {
+            snapshot: &snapshot,
+            target: &down,
+            sessions: Some(&[waiting]),
+            events: &[event],
+            report: None,
+            unchecked: Some(&NoReport::NotYet),
+        };
         let all: Vec<(&str, String, String)> =
             of(&seen).into_iter().map(|worry| (worry.severity.word(), worry.text, worry.page)).collect();
         assert_eq!(
@@ -268,5 +313,17 @@ mod tests {
                 ("info", "Changed: work_mem: 4kB instead of 4MB".to_owned(), "events".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn what_could_not_be_seen_is_unknown_and_not_well() {
+        let (up, snapshot) = (target(true), Snapshot::default());
+        let told = |sessions, unchecked| {
+            let seen = Seen { snapshot: &snapshot, target: &up, sessions, events: &[], report: None, unchecked };
+            of(&seen).iter().map(Worry::mark).collect::<Vec<_>>()
+        };
+        assert_eq!(told(None, None), ["unknown"]);
+        assert_eq!(told(None, Some(&NoReport::NotYet)), ["unknown", "unknown"]);
+        assert!(told(Some(&[]), None).is_empty());
     }
 }
