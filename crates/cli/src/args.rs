@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::demo::schema::ROWS;
+use crate::{command::backup::BackupVerb, demo::schema::ROWS};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -68,6 +68,11 @@ pub enum Command {
     Event {
         #[command(subcommand)]
         verb: EventVerb,
+    },
+    /// Backups: take, list, verify and expire them
+    Backup {
+        #[command(subcommand)]
+        verb: BackupVerb,
     },
     /// A range of time as one file to send
     Report {

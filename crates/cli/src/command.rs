@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub mod backup;
 mod check;
 mod config;
 mod demo;
@@ -39,6 +40,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Undo(undo) => undo::run(&global, undo).await,
         Command::Query(query) => query::run(&global, query).await,
         Command::Event { verb } => event::run(&global, verb).await,
+        Command::Backup { verb } => backup::run(&global, verb).await,
         Command::Report { verb: ReportVerb::Instance(report) } => report::run(&global, report).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),

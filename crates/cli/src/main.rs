@@ -11,6 +11,7 @@ mod paint;
 mod progress;
 mod remote;
 mod report;
+mod repository;
 mod serve;
 mod top;
 mod wrap;

@@ -1,0 +1,167 @@
+//! What a repository holds of a cluster: backups, those being taken or broken off, and WAL by timeline.
+
+use crate::{
+    error::Result,
+    manifest::{About, Manifest},
+    repo::{
+        Cluster,
+        codec::{Codec, Packer},
+        container::{Kind, OBJECT_HEADER, ObjectReader, ObjectWriter},
+        place::{Created, Entry},
+    },
+    take::mark::BeginNote,
+    wal::name::Segment,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bytes at the beginning of a manifest that usually hold all that says what the backup is.
+const HEAD: u64 = 64 << 10;
+
+/// Why a backup is kept although the retention would let it go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    pub reason: String,
+    pub since: Timestamp,
+    /// Kept until then; without it for good.
+    pub until: Option<Timestamp>,
+}
+
+/// A backup in the catalogue.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Listed {
+    #[serde(flatten)]
+    pub about: About,
+    pub keep: Option<Keep>,
+    /// When all of it was last read and found whole.
+    pub verified_at: Option<Timestamp>,
+}
+
+/// What is archived of a timeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TimelineWal {
+    /// The numbers of its segments.
+    pub segments: BTreeSet<u64>,
+    /// Stored bytes.
+    pub stored: u64,
+}
+
+/// Everything that is known of a cluster in a repository.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    /// In the order of the WAL that they end with, per timeline.
+    pub backups: Vec<Listed>,
+    pub begun: Vec<BeginNote>,
+    pub wal: BTreeMap<u32, TimelineWal>,
+    /// Other files of pg_wal: histories, backup histories, partial segments.
+    pub others: Vec<Entry>,
+    pub segment_size: u64,
+}
+
+impl Catalogue {
+    /// Reads it. Backups whose manifest is damaged make it fail: a list that leaves them out would be wrong.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub fn read(cluster: &Cluster) -> Result<Self> {
+        let mut catalogue = Self { backups: backups(cluster)?, ..Self::default() };
+        for entry in cluster.repo.place().list(&cluster.names.begun_folder())? {
+            catalogue.begun.extend(cluster.repo.note::<BeginNote>(&entry.name)?);
+        }
+        catalogue.segment_size = cluster.mark()?.map_or(16 << 20, |mark| mark.segment_size);
+        for entry in cluster.repo.place().list(&cluster.names.wal_folder(None))? {
+            let file = entry.name.rsplit_once('/').map_or("", |(_, file)| file);
+            match Segment::parse(file, catalogue.segment_size) {
+                Some(segment) => {
+                    let timeline = catalogue.wal.entry(segment.timeline).or_default();
+                    timeline.segments.insert(segment.number);
+                    timeline.stored += entry.size;
+                }
+                None => catalogue.others.push(entry),
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// The backup with this label.
+    pub fn find(&self, label: &str) -> Option<&Listed> {
+        self.backups.iter().find(|backup| backup.about.label == label)
+    }
+
+    /// The segments that a backup needs to become consistent and that are not archived.
+    pub fn missing_for(&self, about: &About) -> Vec<Segment> {
+        let first = Segment::at(about.timeline, about.start_lsn, about.segment_size);
+        let last = Segment::ending_at(about.timeline, about.stop_lsn, about.segment_size);
+        let there = self.wal.get(&about.timeline);
+        let numbers = first.number..=last.number;
+        let missing = numbers.filter(|number| !there.is_some_and(|timeline| timeline.segments.contains(number)));
+        missing.map(|number| Segment { number, ..first }).collect()
+    }
+}
+
+/// All backups of a cluster, oldest first.
+///
+/// # Errors
+/// When a manifest cannot be read.
+pub fn backups(cluster: &Cluster) -> Result<Vec<Listed>> {
+    let folder = cluster.names.manifest_folder();
+    let mut backups = Vec::new();
+    for entry in cluster.repo.place().list(&folder)? {
+        let label = entry.name.trim_start_matches(&folder);
+        // Expired between the listing and the look.
+        let Some(about) = read_about(cluster, label)? else { continue };
+        let keep = cluster.repo.note(&cluster.names.keep(label))?;
+        let verified_at = crate::verify::verified_at(cluster, label)?;
+        backups.push(Listed { about, keep, verified_at });
+    }
+    backups.sort_by_key(|listed| (listed.about.timeline, listed.about.stop_lsn, listed.about.label.clone()));
+    Ok(backups)
+}
+
+/// What a backup is, without its files; `None` when there is no such backup.
+///
+/// # Errors
+/// When its manifest cannot be read.
+pub fn read_about(cluster: &Cluster, label: &str) -> Result<Option<About>> {
+    let name = cluster.names.manifest(label);
+    let damaged = |damage| cluster.repo.damaged(&name, damage);
+    let Some(mut start) = cluster.repo.place().read_range(&name, 0..HEAD)? else { return Ok(None) };
+    let reader = ObjectReader::new(Kind::Manifest, &name, &start, cluster.repo.keys()).map_err(damaged)?;
+    let first = |bytes: &[u8]| reader.chunk(0, bytes.get(OBJECT_HEADER..).unwrap_or_default());
+    let chunk = match first(&start) {
+        Ok(chunk) => chunk,
+        Err(_) => {
+            // Longer than usual (many tablespaces or damaged pages), or damaged: all of it tells.
+            start = cluster.repo.place().read(&name)?.unwrap_or_default();
+            first(&start).map_err(damaged)?
+        }
+    };
+    Manifest::about_of(&chunk.0).map(Some).map_err(damaged)
+}
+
+/// Writes a manifest: from then on the backup is one. What it is stands in a chunk of its own, so that a list need not
+/// read all.
+///
+/// # Errors
+/// When it cannot be written, or another backup has the label.
+pub fn write_manifest(cluster: &Cluster, manifest: &Manifest) -> Result<()> {
+    let name = cluster.names.manifest(&manifest.about.label);
+    let lines = manifest.to_lines();
+    let first = lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1);
+    let mut packer = Packer::new(Codec::Zstd(3));
+    let mut object = ObjectWriter::new(Kind::Manifest, &name, cluster.repo.keys().current());
+    object.add(&mut packer, &lines[..first]);
+    for chunk in lines[first..].chunks(4 << 20) {
+        object.add(&mut packer, chunk);
+    }
+    let body = object.finish();
+    match cluster.repo.place().create(&name, &body)? {
+        Created::New => Ok(()),
+        Created::AlreadyThere if cluster.repo.place().read(&name)?.as_deref() == Some(&body) => Ok(()),
+        Created::AlreadyThere => {
+            let text = format!("there is a backup {} already", manifest.about.label);
+            Err(crate::BackupError::refused(surus_core::code::BACKUP_BUSY, text))
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Taking a backup.
+//!
+//! The server is told, every file is read, what is not in the repository yet is stored, the server is told that it is
+//! over,
+//! the WAL in between is waited for, and only then the manifest is written. Whatever breaks off before leaves bundles
+//! that the next backup takes over, and no backup.
+
+pub mod base;
+pub mod bundle;
+pub mod mark;
+pub mod read;
+pub mod scan;
+pub mod server;
+mod work;
+
+use crate::{
+    catalogue,
+    chain::{self, Chain},
+    error::{BackupError, Result},
+    manifest::{About, BackupKind, FORMAT, Manifest, Method, Origin},
+    repo::{Cluster, Repo, codec::Codec},
+    wal::{name::Segment, push},
+};
+use base::Known;
+use jiff::Timestamp;
+use mark::BeginMark;
+use server::{Begun, Ended, ServerFacts};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use surus_core::{clock::Deadline, code, lsn::Lsn, monitor::Monitor};
+use surus_pg::Target;
+use work::{Read, Work};
+
+/// How a backup is to be taken.
+#[derive(Debug, Clone)]
+pub struct TakeOptions {
+    /// Full or incremental; `None` is incremental when there is something to build on.
+    pub kind: Option<BackupKind>,
+    pub codec: Codec,
+    /// Threads that read and compress.
+    pub workers: usize,
+    /// Bytes a second that are read at most.
+    pub throttle: Option<u64>,
+    /// Ask for an immediate checkpoint instead of one that is spread over time.
+    pub fast: bool,
+    /// How long to wait at the end for WAL to come into the archive.
+    pub wal_within: Duration,
+    /// Incremental backups after a full one, at most, when `kind` is left open.
+    pub incrementals: usize,
+}
+
+impl Default for TakeOptions {
+    fn default() -> Self {
+        Self {
+            kind: None,
+            codec: Codec::Zstd(3),
+            workers: 2,
+            throttle: None,
+            fast: true,
+            wal_within: Duration::from_secs(60),
+            incrementals: 6,
+        }
+    }
+}
+
+/// A backup that was taken.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub about: About,
+    pub files: u64,
+    /// Bytes that did not have to be stored because a backup that was broken off had stored them.
+    pub taken_over: u64,
+    /// WAL that was put into the archive because nobody else had.
+    pub segments_pushed: u64,
+}
+
+/// Takes a backup of the cluster that `target` is a node of.
+///
+/// # Errors
+/// When it was not taken. What was stored stays for the next one.
+pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: &Arc<dyn Monitor>) -> Result<Taken> {
+    let (session, facts) = server::connect(target).await?;
+    let data = server::local_data_directory(&session, &facts).map_err(|why| {
+        let text = format!("the files of {} cannot be read from here: {why}", target.label());
+        BackupError::refused(code::BACKUP_REFUSED, text)
+    })?;
+    let cluster = repo.cluster(facts.system_identifier);
+    let major = surus_core::version::Version::from_num(facts.version).major();
+    let parent = {
+        let (cluster, options, size) = (cluster.clone(), options.clone(), facts.segment_size);
+        blocking(move || {
+            cluster.register(size, Some(major))?;
+            choose_parent(&cluster, &options)
+        })
+        .await?
+    };
+    let (there, wanted) = (cluster.clone(), parent.clone());
+    let mark = blocking(move || BeginMark::claim(&there, wanted.is_none(), wanted)).await?;
+    monitor.note(&format!("backup {} begins", mark.label()));
+    let begun = Begun::begin(session, facts.clone(), mark.label(), options.fast).await?;
+    let (start_lsn, started_at) = (begun.start_lsn, begun.started_at);
+    let work = Work {
+        cluster: cluster.clone(),
+        label: mark.label().to_owned(),
+        data: data.clone(),
+        options: options.clone(),
+        verify_pages: facts.checksums && facts.page_size as usize == crate::block::BLOCK,
+        monitor: monitor.clone(),
+    };
+    let parent_label = parent.clone();
+    let read = blocking(move || {
+        let base = parent.map(|label| Chain::read(&work.cluster, &label)).transpose()?;
+        let base = base.map(|chain| Known::of_chain(&work.cluster, chain)).transpose()?;
+        work.read_all(base.as_ref())
+    })
+    .await?;
+    let ended = begun.end().await?;
+    let about = describe(mark.label(), parent_label, &facts, &ended, (start_lsn, started_at), &read, options.codec);
+    let manifest = Manifest { about, directories: read.directories, files: read.manifest_files, chunks: read.chunks };
+    let (within, codec, monitor) = (options.wal_within, options.codec, monitor.clone());
+    blocking(move || {
+        let wal = WalWanted::of(&facts, &ended, start_lsn);
+        let segments_pushed = wal.await_in(&cluster, Some(&data), codec, within, &monitor)?;
+        parents_are_there(&cluster, manifest.about.parent.clone())?;
+        catalogue::write_manifest(&cluster, &manifest)?;
+        mark.done()?;
+        let files = manifest.files.len() as u64;
+        Ok(Taken { about: manifest.about, files, taken_over: read.taken_over, segments_pushed })
+    })
+    .await
+}
+
+/// What the backup is, for its manifest.
+fn describe(
+    label: &str,
+    parent: Option<String>,
+    facts: &ServerFacts,
+    ended: &Ended,
+    (start_lsn, started_at): (Lsn, Timestamp),
+    read: &Read,
+    codec: Codec,
+) -> About {
+    About {
+        format: FORMAT,
+        label: label.to_owned(),
+        kind: if parent.is_some() { BackupKind::Incremental } else { BackupKind::Full },
+        parent,
+        system_identifier: facts.system_identifier,
+        server_version: facts.version,
+        timeline: ended.timeline,
+        start_lsn,
+        stop_lsn: ended.stop_lsn,
+        started_at,
+        stopped_at: ended.stopped_at,
+        origin: facts.origin,
+        method: Method::Local,
+        segment_size: facts.segment_size,
+        page_size: facts.page_size,
+        checksums: facts.checksums,
+        codec,
+        backup_label: ended.backup_label.clone(),
+        tablespace_map: ended.tablespace_map.clone(),
+        tablespaces: facts.tablespaces.clone(),
+        size: read.manifest_files.iter().map(|file| file.size).sum(),
+        stored: read.stored,
+        own: read.own,
+        bad_pages: read.bad_pages.clone(),
+        bundles: read.bundles,
+        surus: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(BackupError::refused(code::BUG, "a part of the work ended without a result")),
+    }
+}
+
+/// The backup to build on: the newest one, unless a full one is wanted or due.
+fn choose_parent(cluster: &Cluster, options: &TakeOptions) -> Result<Option<String>> {
+    if options.kind == Some(BackupKind::Full) {
+        return Ok(None);
+    }
+    let Some(newest) = newest_backup(cluster)? else {
+        if options.kind.is_none() {
+            return Ok(None);
+        }
+        let text = format!("{} holds no backup of this cluster to build on", cluster.repo.address());
+        return Err(BackupError::refused(code::BACKUP_REFUSED, text));
+    };
+    let length = Chain::read(cluster, &newest)?.backups.len();
+    let longest = if options.kind.is_none() { options.incrementals.saturating_add(1) } else { chain::LONGEST };
+    Ok((length < longest.min(chain::LONGEST)).then_some(newest))
+}
+
+/// The label of the cluster's newest backup.
+fn newest_backup(cluster: &Cluster) -> Result<Option<String>> {
+    Ok(catalogue::backups(cluster)?.pop().map(|listed| listed.about.label))
+}
+
+/// What the backup builds on must be there still: expiry may have run meanwhile.
+fn parents_are_there(cluster: &Cluster, parent: Option<String>) -> Result<()> {
+    let mut next = parent;
+    while let Some(label) = next {
+        let Some(about) = catalogue::read_about(cluster, &label)? else {
+            return Err(cluster.repo.missing(&cluster.names.manifest(&label), "the backup that was being taken"));
+        };
+        next = about.parent;
+    }
+    Ok(())
+}
+
+/// The WAL without which a backup is none.
+#[derive(Debug, Clone, Copy)]
+pub struct WalWanted {
+    first: Segment,
+    last: Segment,
+    /// The last one that no more is written to.
+    finished: u64,
+}
+
+impl WalWanted {
+    fn of(facts: &ServerFacts, ended: &Ended, start_lsn: Lsn) -> Self {
+        let first = Segment::at(ended.timeline, start_lsn, facts.segment_size);
+        let last = Segment::ending_at(ended.timeline, ended.stop_lsn, facts.segment_size);
+        // At the end of a backup a primary begins a new segment; a standby cannot.
+        let finished = last.number - u64::from(facts.origin == Origin::Standby);
+        Self { first, last, finished }
+    }
+
+    /// The segments that are not in the archive.
+    fn missing(self, cluster: &Cluster) -> Result<Vec<Segment>> {
+        let there: BTreeSet<_> = cluster
+            .repo
+            .place()
+            .list(&cluster.names.wal_folder(Some(self.first.timeline)))?
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        let all = (self.first.number..=self.last.number).map(|number| Segment { number, ..self.first });
+        Ok(all.filter(|segment| !there.contains(&cluster.names.wal(&segment.to_string()))).collect())
+    }
+
+    /// Waits until all is in the archive. What the server has not brought there, and still has in pg_wal, is brought
+    /// from
+    /// there: a backup need not fail because archiving is not set up yet.
+    fn await_in(
+        self,
+        cluster: &Cluster,
+        data: Option<&Path>,
+        codec: Codec,
+        within: Duration,
+        monitor: &Arc<dyn Monitor>,
+    ) -> Result<u64> {
+        let deadline = Deadline::after(within);
+        let mut pushed = 0;
+        monitor.begin("waiting for WAL", None);
+        loop {
+            let missing = self.missing(cluster)?;
+            let Some(example) = missing.first() else {
+                monitor.end("waiting for WAL", "");
+                return Ok(pushed);
+            };
+            if let Some(data) = data {
+                for segment in missing.iter().filter(|segment| segment.number <= self.finished) {
+                    pushed += u64::from(bring(cluster, &data.join("pg_wal"), *segment, codec)?);
+                }
+            }
+            if deadline.passed() && !self.missing(cluster)?.is_empty() {
+                let text = format!(
+                    "the backup is not complete: {} of the WAL segments {} to {} did not come into the archive within \
+                     {} s, {example} first",
+                    missing.len(),
+                    self.first,
+                    self.last,
+                    within.as_secs()
+                );
+                return Err(BackupError::refused(code::BACKUP_NO_WAL, text));
+            }
+            std::thread::sleep(Duration::from_millis(200).min(deadline.remaining() + Duration::from_millis(1)));
+        }
+    }
+}
+
+/// Archives a finished segment from pg_wal, when it is still there. A recycled one is refused by its header.
+fn bring(cluster: &Cluster, wal: &Path, segment: Segment, codec: Codec) -> Result<bool> {
+    let path: PathBuf = wal.join(segment.to_string());
+    if !begins(&path, segment) {
+        return Ok(false);
+    }
+    match push::push_file(&cluster.repo, &path, Some(cluster.names.system_identifier), codec) {
+        Ok(_) => Ok(true),
+        // Recycled or removed since the look: then the server archived it, or it is lost, and the wait will tell.
+        Err(error) if error.code() == code::WAL_REFUSED || error.code() == code::BACKUP_FILE => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Does the file's first page say that it is this segment?
+fn begins(path: &Path, segment: Segment) -> bool {
+    use std::io::Read;
+    let mut start = [0; crate::wal::segment::HEADER];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok()
+        && crate::wal::segment::SegmentHeader::parse(&start).is_some_and(|header| header.address == segment.start())
+}
