@@ -1,5 +1,6 @@
 //! Why a query was not answered.
 
+use crate::connect::refusal::Said;
 use surus_core::code::{self, Code};
 
 /// The class of a failed query; what a caller may branch on.
@@ -54,13 +55,18 @@ impl From<tokio_postgres::Error> for AskError {
                 if error.is_closed() { "the server closed the connection".to_owned() } else { with_cause(&error) };
             return Self { kind: AskErrorKind::Closed, sqlstate: None, message, detail: None, hint: None };
         };
-        let sqlstate = server.code().code();
+        Said::from(server).into()
+    }
+}
+
+impl From<Said> for AskError {
+    fn from(said: Said) -> Self {
         Self {
-            kind: kind_of(sqlstate),
-            sqlstate: Some(sqlstate.to_owned()),
-            message: server.message().to_owned(),
-            detail: server.detail().map(str::to_owned),
-            hint: server.hint().map(str::to_owned),
+            kind: kind_of(&said.sqlstate),
+            sqlstate: Some(said.sqlstate),
+            message: said.message,
+            detail: said.detail,
+            hint: said.hint,
         }
     }
 }

@@ -8,7 +8,7 @@ pub mod conninfo;
 pub mod dial;
 pub mod environment;
 pub mod passfile;
-mod refusal;
+pub(crate) mod refusal;
 pub mod service;
 pub mod settings;
 pub mod tls;
@@ -92,15 +92,41 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn final_one(error: ConnectError) -> Self {
+    pub(crate) fn final_one(error: ConnectError) -> Self {
         Self { error, other_way: false, next_host: false }
     }
-    fn of_host(error: ConnectError) -> Self {
+    pub(crate) fn of_host(error: ConnectError) -> Self {
         Self { error, other_way: false, next_host: true }
     }
     fn of_way(error: ConnectError) -> Self {
         Self { error, other_way: true, next_host: false }
     }
+}
+
+/// What is opened over a socket: an ordinary session, or a connection for replication.
+pub(crate) trait Opening: Sync {
+    type Opened: Send;
+
+    /// The database's name by which password files know the connection; `named` is the target's.
+    fn database<'a>(&self, named: &'a str) -> &'a str;
+
+    /// Says who we are, and sees to it that the server is of the wanted kind.
+    fn open(
+        &self,
+        reached: Reached<'_>,
+        wanted: SessionAttrs,
+    ) -> impl Future<Output = Result<Self::Opened, Failure>> + Send;
+}
+
+/// A server that was reached, with TLS where that is the way, before the first word is said.
+pub(crate) struct Reached<'a> {
+    pub target: &'a Target,
+    pub endpoint: &'a Endpoint,
+    pub address: &'a Address,
+    pub wire: Wire,
+    pub tls: Option<TlsInfo>,
+    pub password: Option<Secret>,
+    pub origin: PasswordOrigin,
 }
 
 /// How an address is tried.
@@ -223,7 +249,7 @@ impl Target {
     }
 
     /// The endpoint with the default socket directory in place of nothing.
-    fn shown(&self, endpoint: &Endpoint) -> Endpoint {
+    pub(crate) fn shown(&self, endpoint: &Endpoint) -> Endpoint {
         let mut shown = endpoint.clone();
         if shown.name().is_none() {
             shown.host = self.environment.socket_directories().first().map(|dir| dir.display().to_string());
@@ -240,6 +266,11 @@ impl Target {
     /// # Errors
     /// Each cause has its own code; see [`surus_core::code`].
     pub async fn connect(&self, manners: &Manners) -> Result<Session, ConnectError> {
+        self.open(&Ordinary { manners }).await
+    }
+
+    /// Tries the hosts in order.
+    pub(crate) async fn open<O: Opening>(&self, opening: &O) -> Result<O::Opened, ConnectError> {
         let passes: &[SessionAttrs] = match self.settings.session_attrs {
             SessionAttrs::PreferStandby => &[SessionAttrs::Standby, SessionAttrs::Any],
             ref other => std::slice::from_ref(other),
@@ -248,8 +279,8 @@ impl Target {
         for wanted in passes {
             failures.clear();
             for endpoint in self.in_order(&self.settings.endpoints) {
-                match self.try_endpoint(&endpoint, *wanted, manners).await {
-                    Ok(session) => return Ok(session),
+                match self.try_endpoint(&endpoint, *wanted, opening).await {
+                    Ok(opened) => return Ok(opened),
                     Err(failure) if failure.next_host => failures.push(failure.error),
                     Err(failure) => return Err(failure.error),
                 }
@@ -267,12 +298,12 @@ impl Target {
         all
     }
 
-    async fn try_endpoint(
+    async fn try_endpoint<O: Opening>(
         &self,
         endpoint: &Endpoint,
         wanted: SessionAttrs,
-        manners: &Manners,
-    ) -> Result<Session, Failure> {
+        opening: &O,
+    ) -> Result<O::Opened, Failure> {
         let limit = self.settings.connect_timeout;
         let addresses = within(limit, endpoint, dial::addresses(endpoint, self.environment.socket_directories()))
             .await
@@ -280,9 +311,9 @@ impl Target {
             .map_err(Failure::of_host)?;
         let mut failures: Vec<ConnectError> = Vec::new();
         for address in self.in_order(&addresses) {
-            let attempt = self.try_address(endpoint, &address, wanted, manners);
+            let attempt = self.try_address(endpoint, &address, wanted, opening);
             match within(limit, endpoint, attempt).await {
-                Ok(Ok(session)) => return Ok(session),
+                Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(failure)) if !failure.next_host => return Err(failure),
                 Ok(Err(Failure { error, .. })) | Err(error) => failures.push(error),
             }
@@ -291,13 +322,13 @@ impl Target {
     }
 
     /// Tries one address with and without TLS as `sslmode` says.
-    async fn try_address(
+    async fn try_address<O: Opening>(
         &self,
         endpoint: &Endpoint,
         address: &Address,
         wanted: SessionAttrs,
-        manners: &Manners,
-    ) -> Result<Session, Failure> {
+        opening: &O,
+    ) -> Result<O::Opened, Failure> {
         let ways: &[Way] = match self.settings.tls.mode {
             _ if !self.settings.may_use_tls(endpoint) => &[Way::Plain],
             SslMode::Disable => &[Way::Plain],
@@ -307,8 +338,8 @@ impl Target {
         };
         let mut first: Option<ConnectError> = None;
         for (at, way) in ways.iter().enumerate() {
-            let failure = match self.try_way(endpoint, address, *way, wanted, manners).await {
-                Ok(session) => return Ok(session),
+            let failure = match self.try_way(endpoint, address, *way, wanted, opening).await {
+                Ok(opened) => return Ok(opened),
                 Err(failure) => failure,
             };
             match first.take() {
@@ -320,50 +351,21 @@ impl Target {
         Err(Failure::final_one(summed_up(first.into_iter().collect())))
     }
 
-    async fn try_way(
+    async fn try_way<O: Opening>(
         &self,
         endpoint: &Endpoint,
         address: &Address,
         way: Way,
         wanted: SessionAttrs,
-        manners: &Manners,
-    ) -> Result<Session, Failure> {
+        opening: &O,
+    ) -> Result<O::Opened, Failure> {
         let settings = &self.settings;
         let socket = dial::open(endpoint, address, settings.keepalive, settings.require_peer.as_deref())
             .await
             .map_err(Failure::of_host)?;
         let (wire, tls) = self.wired(endpoint, socket, way).await?;
-        let heard = wire.heard();
-        let (secret, origin) = self.password(endpoint);
-        let config = self.startup(secret.as_ref(), tls.is_some());
-        let case = Circumstances {
-            endpoint,
-            user: &settings.user,
-            password: &origin,
-            binding_required: settings.channel_binding == ChannelBinding::Require,
-        };
-        let (client, connection) = config.connect_raw(wire, InPlace).await.map_err(|error| {
-            let error = refusal::explain(&error, case);
-            let refused = error.sqlstate.as_deref().is_some_and(|state| state.starts_with("28"));
-            Failure { other_way: refused, next_host: error.code == code::CONNECT_STARTING, error }
-        })?;
-        let version = connection.parameter("server_version").unwrap_or_default().to_owned();
-        let around = Surroundings {
-            version: Version::from_text(&version).unwrap_or(Version::from_num(0)),
-            tls,
-            backend_pid: 0,
-            pooled: false,
-            in_recovery: false,
-            endpoint: self.shown(endpoint),
-            address: address.clone(),
-            auth_method: heard.method().unwrap_or(AuthMethod::None),
-        };
-        let session = Session::start(client, connection, around);
-        if version.contains("bouncer") {
-            let why = format!("this is PgBouncer's own console (version {version})");
-            return Err(Failure::final_one(ConnectError::at(code::CONNECT_POOLER, endpoint, why)));
-        }
-        settle(session, endpoint, wanted, manners).await
+        let (password, origin) = self.password(endpoint, opening.database(&settings.database));
+        opening.open(Reached { target: self, endpoint, address, wire, tls, password, origin }, wanted).await
     }
 
     /// Puts TLS on a socket if that is the way.
@@ -388,7 +390,7 @@ impl Target {
     }
 
     /// The password for a host, and where it comes from.
-    fn password(&self, endpoint: &Endpoint) -> (Option<Secret>, PasswordOrigin) {
+    fn password(&self, endpoint: &Endpoint, database: &str) -> (Option<Secret>, PasswordOrigin) {
         let settings = &self.settings;
         if let Some(password) = &settings.password {
             return (Some(password.clone()), PasswordOrigin::Given);
@@ -399,8 +401,7 @@ impl Target {
             Some(name) if !defaults.iter().any(|directory| directory.as_os_str() == name.as_str()) => name,
             _ => "localhost".to_owned(),
         };
-        let key =
-            passfile::Key { host: &host, port: endpoint.port, database: &settings.database, user: &settings.user };
+        let key = passfile::Key { host: &host, port: endpoint.port, database, user: &settings.user };
         match passfile::lookup(file, key) {
             Found::Password(password) => (Some(password), PasswordOrigin::File(file.clone())),
             Found::Nothing => (None, PasswordOrigin::Missing(None)),
@@ -435,6 +436,50 @@ impl Target {
     }
 }
 
+/// How an ordinary session is opened.
+struct Ordinary<'a> {
+    manners: &'a Manners,
+}
+
+impl Opening for Ordinary<'_> {
+    type Opened = Session;
+
+    fn database<'a>(&self, named: &'a str) -> &'a str {
+        named
+    }
+
+    async fn open(&self, reached: Reached<'_>, wanted: SessionAttrs) -> Result<Session, Failure> {
+        let Reached { target, endpoint, address, wire, tls, password, origin } = reached;
+        let heard = wire.heard();
+        let config = target.startup(password.as_ref(), tls.is_some());
+        let case = Circumstances {
+            endpoint,
+            user: &target.settings.user,
+            password: &origin,
+            binding_required: target.settings.channel_binding == ChannelBinding::Require,
+        };
+        let (client, connection) =
+            config.connect_raw(wire, InPlace).await.map_err(|error| refusal::failure(error.into(), case))?;
+        let version = connection.parameter("server_version").unwrap_or_default().to_owned();
+        let around = Surroundings {
+            version: Version::from_text(&version).unwrap_or(Version::from_num(0)),
+            tls,
+            backend_pid: 0,
+            pooled: false,
+            in_recovery: false,
+            endpoint: target.shown(endpoint),
+            address: address.clone(),
+            auth_method: heard.method().unwrap_or(AuthMethod::None),
+        };
+        let session = Session::start(client, connection, around);
+        if version.contains("bouncer") {
+            let why = format!("this is PgBouncer's own console (version {version})");
+            return Err(Failure::final_one(ConnectError::at(code::CONNECT_POOLER, endpoint, why)));
+        }
+        settle(session, endpoint, wanted, self.manners).await
+    }
+}
+
 /// Looks who is there, and takes on good manners.
 async fn settle(
     mut session: Session,
@@ -463,10 +508,10 @@ async fn settle(
 }
 
 /// What a session finds on the other side.
-struct Seen {
-    pid: u32,
-    in_recovery: bool,
-    read_only: bool,
+pub(crate) struct Seen {
+    pub pid: u32,
+    pub in_recovery: bool,
+    pub read_only: bool,
 }
 
 /// One query that every PostgreSQL since 9.0 answers.
@@ -510,7 +555,7 @@ fn not_like_postgres(endpoint: &Endpoint, error: &AskError) -> ConnectError {
 }
 
 /// Why this server is not of the wanted kind.
-fn unwanted(wanted: SessionAttrs, seen: &Seen) -> Option<&'static str> {
+pub(crate) fn unwanted(wanted: SessionAttrs, seen: &Seen) -> Option<&'static str> {
     match wanted {
         SessionAttrs::ReadWrite if seen.read_only => Some("the session is read-only"),
         SessionAttrs::ReadOnly if !seen.read_only => Some("the session is not read-only"),

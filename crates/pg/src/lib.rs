@@ -15,6 +15,7 @@ pub mod local;
 pub mod log_tail;
 pub mod programs;
 pub mod quote;
+pub mod replication;
 pub mod rows;
 pub mod server;
 pub mod session;
@@ -31,6 +32,7 @@ pub use connect::{
 pub use facts::{Facts, FactsError};
 pub use local::LocalError;
 pub use programs::Programs;
+pub use replication::Replication;
 pub use rows::{Row, RowError, Rows};
 pub use server::LocalServer;
 pub use session::{Asked, Manners, Session, Warning};

@@ -4,14 +4,14 @@
 //! refine. PgBouncer has neither, so its texts are known here.
 
 use crate::connect::{
-    ConnectError,
+    ConnectError, Failure,
     settings::Endpoint,
     wire::{AuthNotAdmitted, NotPostgres},
 };
 use rustls::AlertDescription;
 use std::{error::Error, io, path::PathBuf};
 use surus_core::code::{self, Code};
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
 
 /// Where the password that was used came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,48 +32,143 @@ pub(crate) struct Circumstances<'a> {
     pub binding_required: bool,
 }
 
+/// An error of the server, as its message carries it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// It ends the connection.
+    pub fatal: bool,
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    pub routine: Option<String>,
+}
+
+impl Said {
+    /// From the body of an ErrorResponse. Source: PostgreSQL documentation, 53.8 "Error and Notice Message Fields".
+    pub(crate) fn parse(body: &[u8]) -> Self {
+        let mut said = Self::default();
+        for field in body.split(|byte| *byte == 0) {
+            let Some((kind, text)) = field.split_first() else { continue };
+            let text = String::from_utf8_lossy(text).into_owned();
+            match kind {
+                b'V' => said.fatal = matches!(text.as_str(), "FATAL" | "PANIC"),
+                b'C' => said.sqlstate = text,
+                b'M' => said.message = text,
+                b'D' => said.detail = Some(text),
+                b'H' => said.hint = Some(text),
+                b'R' => said.routine = Some(text),
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
+impl From<&DbError> for Said {
+    fn from(error: &DbError) -> Self {
+        Self {
+            fatal: matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
+            sqlstate: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+            routine: error.routine().map(str::to_owned),
+        }
+    }
+}
+
+/// Why a server that was reached did not let us in, whichever client spoke with it.
+#[derive(Debug)]
+pub(crate) enum StartupError {
+    Server(Box<Said>),
+    Wire(io::Error),
+    Closed,
+    PasswordMissing,
+    /// Channel binding is required and was not used.
+    NoBinding,
+    /// The server asks for an authentication that is not spoken.
+    Method,
+    /// The server does not show that it knows the password.
+    Impostor(String),
+    /// An answer that is out of place.
+    Unexpected,
+    Other(String),
+}
+
+impl From<io::Error> for StartupError {
+    fn from(error: io::Error) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for StartupError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(server) = error.as_db_error() {
+            return Self::Server(Box::new(server.into()));
+        }
+        let text = deepest(&error).to_string();
+        // The client's kinds of error have no other name than their text.
+        let kind = error.to_string();
+        if error.is_closed() {
+            return Self::Closed;
+        }
+        match text.as_str() {
+            "password missing" => return Self::PasswordMissing,
+            "server did not use channel binding" => return Self::NoBinding,
+            "unsupported authentication method" | "unsupported SASL mechanism" => return Self::Method,
+            // What remains of SCRAM are answers that do not fit: the server does not know the password's verifier.
+            _ if kind == "authentication error" => return Self::Impostor(text),
+            _ if kind == "unexpected message from server" => return Self::Unexpected,
+            _ => {}
+        }
+        match error.into_source().map(|cause| cause.downcast::<io::Error>()) {
+            Some(Ok(io)) => Self::Wire(*io),
+            _ => Self::Other(format!("{kind}: {text}")),
+        }
+    }
+}
+
+/// The failed attempt: whether to try the other way or the next host, and why.
+pub(crate) fn failure(error: StartupError, case: Circumstances<'_>) -> Failure {
+    let error = explain(error, case);
+    let refused = error.sqlstate.as_deref().is_some_and(|state| state.starts_with("28"));
+    Failure { other_way: refused, next_host: error.code == code::CONNECT_STARTING, error }
+}
+
 /// Explains an error of the startup: of the protocol, of the wire, or of the server.
-pub(crate) fn explain(error: &tokio_postgres::Error, case: Circumstances<'_>) -> ConnectError {
-    if let Some(server) = error.as_db_error() {
-        return from_server(server, case);
-    }
+fn explain(error: StartupError, case: Circumstances<'_>) -> ConnectError {
     let failed = |code, why: String| ConnectError::at(code, case.endpoint, why);
-    let text = deepest(error).to_string();
-    // The client's kinds of error have no other name than their text.
-    let kind = error.to_string();
-    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    if let Some(io) = io.filter(|_| kind != "authentication error") {
-        return from_wire(io, case.endpoint);
-    }
-    if error.is_closed() {
-        return failed(code::CONNECT_CLOSED, "the server closed the connection before it let us in".into());
-    }
-    match text.as_str() {
-        "password missing" => {
+    match error {
+        StartupError::Server(said) => from_server(&said, case),
+        StartupError::Wire(io) => from_wire(&io, case.endpoint),
+        StartupError::Closed => {
+            failed(code::CONNECT_CLOSED, "the server closed the connection before it let us in".into())
+        }
+        StartupError::PasswordMissing => {
             let mut why = format!("the server asks for the password of \"{}\" and none was given", case.user);
             if let PasswordOrigin::Missing(Some(reason)) = case.password {
                 why = format!("{why}; {reason}");
             }
             failed(code::CONNECT_NO_PASSWORD, why)
         }
-        "server did not use channel binding" => failed(
+        StartupError::NoBinding => failed(
             code::CONNECT_CHANNEL_BINDING,
             "channel_binding=require, but the server authenticated without channel binding".into(),
         ),
-        "unsupported authentication method" | "unsupported SASL mechanism" => failed(
+        StartupError::Method => failed(
             code::CONNECT_AUTH_METHOD,
             "the server asks for an authentication method that surus does not speak (GSSAPI, SSPI, OAuth or older)"
                 .into(),
         ),
-        // What remains of SCRAM are answers that do not fit: the server does not know the password's verifier.
-        _ if kind == "authentication error" => failed(
+        StartupError::Impostor(text) => failed(
             code::CONNECT_OTHER,
             format!("the server could not show that it knows the password; it may be an impostor ({text})"),
         ),
-        _ if kind == "unexpected message from server" => {
+        StartupError::Unexpected => {
             failed(code::CONNECT_NOT_POSTGRES, "the answer does not follow PostgreSQL's protocol".into())
         }
-        _ => failed(code::CONNECT_OTHER, format!("{kind}: {text}")),
+        StartupError::Other(text) => failed(code::CONNECT_OTHER, text),
     }
 }
 
@@ -152,11 +247,10 @@ pub(crate) fn alert_code(error: &rustls::Error) -> Code {
 }
 
 /// The server's own refusal.
-fn from_server(server: &DbError, case: Circumstances<'_>) -> ConnectError {
-    let sqlstate = server.code().code();
-    let code = code_of(sqlstate, server.routine(), server.message(), case.binding_required);
-    let mut why = format!("the server says: {}", server.message());
-    for (title, more) in [("detail", server.detail()), ("hint", server.hint())] {
+fn from_server(server: &Said, case: Circumstances<'_>) -> ConnectError {
+    let code = code_of(&server.sqlstate, server.routine.as_deref(), &server.message, case.binding_required);
+    let mut why = format!("the server says: {}", server.message);
+    for (title, more) in [("detail", &server.detail), ("hint", &server.hint)] {
         if let Some(more) = more {
             why = format!("{why} ({title}: {more})");
         }
@@ -167,8 +261,8 @@ fn from_server(server: &DbError, case: Circumstances<'_>) -> ConnectError {
         why = format!("{why}; the password came from {}", file.display());
     }
     let mut error = ConnectError::at(code, case.endpoint, why);
-    error.sqlstate = Some(sqlstate.to_owned());
-    error.routine = server.routine().map(str::to_owned);
+    error.sqlstate = Some(server.sqlstate.clone());
+    error.routine.clone_from(&server.routine);
     error
 }
 
