@@ -15,6 +15,7 @@ pub mod catalogue;
 pub mod chain;
 pub mod control;
 pub mod error;
+pub mod expire;
 pub mod manifest;
 pub mod repo;
 pub mod take;

@@ -241,6 +241,22 @@ impl Cluster {
         self.repo.note(&self.names.cluster())
     }
 
+    /// Marks a backup to be kept.
+    ///
+    /// # Errors
+    /// When the mark cannot be written.
+    pub fn keep(&self, label: &str, keep: &crate::catalogue::Keep) -> Result<()> {
+        Ok(self.repo.place.replace(&self.names.keep(label), &json(keep))?)
+    }
+
+    /// Takes the mark away.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn release(&self, label: &str) -> Result<()> {
+        Ok(self.repo.place.delete(&[self.names.keep(label)])?)
+    }
+
     /// Writes down what is known of it, when that is not there yet.
     ///
     /// # Errors

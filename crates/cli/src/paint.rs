@@ -40,6 +40,11 @@ impl<T> Paint<T> {
         Self(colour(AnsiColor::Red).bold(), text)
     }
 
+    /// What needs a look.
+    pub fn warn(text: T) -> Self {
+        Self::severity(Severity::Warn, text)
+    }
+
     /// Good.
     pub fn good(text: T) -> Self {
         Self(colour(AnsiColor::Green), text)

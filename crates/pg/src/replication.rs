@@ -176,7 +176,8 @@ impl Replication {
         }
     }
 
-    /// The next step of an answer. A refusal is read to its end, so that the connection can be asked again. May be given
+    /// The next step of an answer. A refusal is read to its end, so that the connection can be asked again. May be
+    /// given
     /// up while it waits.
     async fn step(&mut self) -> Result<Step, AskError> {
         loop {

@@ -119,4 +119,9 @@ impl ClusterNames {
     pub fn verified(self, label: &str) -> String {
         format!("{}/verified/{label}.json", self.system_identifier)
     }
+
+    /// What was verified of the WAL.
+    pub fn verified_wal(self) -> String {
+        format!("{}/verified/wal.json", self.system_identifier)
+    }
 }

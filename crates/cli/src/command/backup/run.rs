@@ -64,8 +64,7 @@ pub struct RunArgs {
 /// Runs the command.
 pub async fn run(global: &Global, args: RunArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.dsn)?;
-    let repo = args.repo.open_or_create()?;
-    let processors = std::thread::available_parallelism().map_or(2, usize::from).min(4);
+    let repo = tokio::task::block_in_place(|| args.repo.open_or_create())?;
     let kind = match (args.full, args.incremental) {
         (true, _) => Some(BackupKind::Full),
         (_, true) => Some(BackupKind::Incremental),
@@ -74,7 +73,7 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<u8, Failure> {
     let options = TakeOptions {
         kind,
         codec: args.compress,
-        workers: args.jobs.map_or(processors, usize::from),
+        workers: args.jobs.map_or_else(super::processors, usize::from),
         throttle: args.throttle,
         fast: !args.spread,
         wal_within: args.wal_timeout.0,

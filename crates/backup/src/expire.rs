@@ -1,0 +1,120 @@
+//! Removing what the retention lets go: the catalogue's entry first, then the data, then WAL.
+
+pub mod plan;
+
+use crate::{
+    catalogue::Catalogue,
+    error::{BackupError, Result},
+    repo::Cluster,
+    take::mark::BeginNote,
+};
+use plan::{Plan, Retention};
+use std::collections::BTreeSet;
+use surus_core::{clock, code, monitor::Monitor};
+
+/// What a backup that was broken off has left is taken over by the next one; after this long it goes.
+const LEFTOVERS_FOR_MS: i64 = 7 * 86_400_000;
+
+/// Objects to remove at once.
+const AT_ONCE: usize = 500;
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Expired {
+    pub backups: Vec<String>,
+    pub segments: usize,
+    /// Data of no backup: left by one that was broken off or by an expiry that was.
+    pub leftovers: Vec<String>,
+    /// Stored bytes of it all.
+    pub bytes: u64,
+}
+
+/// What would go.
+///
+/// # Errors
+/// When the repository cannot be read whole: nothing may be decided over a part of it.
+pub fn decide(cluster: &Cluster, retention: Retention) -> Result<(Catalogue, Plan)> {
+    let catalogue = Catalogue::read(cluster)?;
+    let plan = plan::plan(&catalogue, retention, clock::now_ms());
+    Ok((catalogue, plan))
+}
+
+/// Carries a plan out. Killed at any moment, it leaves only whole backups, and data that the next expiry removes.
+///
+/// # Errors
+/// When something cannot be removed, or a backup began since the plan was made.
+pub fn carry_out(cluster: &Cluster, catalogue: &Catalogue, plan: &Plan, monitor: &dyn Monitor) -> Result<Expired> {
+    nothing_began(cluster, catalogue, plan)?;
+    let place = cluster.repo.place();
+    let names = cluster.names;
+    let mut expired = Expired::default();
+    for label in &plan.backups {
+        monitor.note(&format!("removing backup {label}"));
+        place.delete(&[names.manifest(label)])?;
+        expired.bytes += remove_data(cluster, label)?;
+        place.delete(&[names.keep(label), names.verified(label)])?;
+        expired.backups.push(label.clone());
+    }
+    let doomed: Vec<String> = plan.segments.iter().map(|segment| names.wal(&segment.to_string())).collect();
+    let stored = catalogue.wal.values().map(|wal| (wal.stored, wal.segments.len().max(1) as u64));
+    let mean = stored.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    expired.bytes += mean.0 / mean.1.max(1) * doomed.len() as u64;
+    for names in doomed.chunks(AT_ONCE) {
+        place.delete(names)?;
+    }
+    expired.segments = doomed.len();
+    sweep(cluster, &mut expired)?;
+    Ok(expired)
+}
+
+/// A backup that began since may build on what is to go.
+fn nothing_began(cluster: &Cluster, catalogue: &Catalogue, plan: &Plan) -> Result<()> {
+    let known: BTreeSet<_> = catalogue.begun.iter().map(|note| (&note.label, note.begun_at)).collect();
+    for entry in cluster.repo.place().list(&cluster.names.begun_folder())? {
+        let Some(note) = cluster.repo.note::<BeginNote>(&entry.name)? else { continue };
+        let threatened = note.parent.as_ref().is_some_and(|parent| plan.backups.contains(parent));
+        if threatened && !known.contains(&(&note.label, note.begun_at)) {
+            let text = format!("nothing was removed: backup {} has just begun; run it again", note.label);
+            return Err(BackupError::refused(code::BACKUP_BUSY, text));
+        }
+    }
+    Ok(())
+}
+
+fn remove_data(cluster: &Cluster, label: &str) -> Result<u64> {
+    let entries = cluster.repo.place().list(&cluster.names.data_folder(Some(label)))?;
+    let bytes = entries.iter().map(|entry| entry.size).sum();
+    let names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
+    for names in names.chunks(AT_ONCE) {
+        cluster.repo.place().delete(names)?;
+    }
+    Ok(bytes)
+}
+
+/// Removes data that belongs to no backup and to none that is being taken.
+fn sweep(cluster: &Cluster, expired: &mut Expired) -> Result<()> {
+    let place = cluster.repo.place();
+    let folder = cluster.names.data_folder(None);
+    // The data first, then what claims it: a backup that begins in between is seen.
+    let labels: BTreeSet<String> = place
+        .list(&folder)?
+        .into_iter()
+        .filter_map(|entry| Some(entry.name.strip_prefix(&folder)?.split_once('/')?.0.to_owned()))
+        .collect();
+    for label in labels {
+        if place.read_range(&cluster.names.manifest(&label), 0..1)?.is_some() {
+            continue;
+        }
+        let begun = cluster.repo.note::<BeginNote>(&cluster.names.begun(&label))?;
+        if let Some(note) = &begun {
+            let silent_ms = clock::now_ms() - note.alive_at.as_millisecond();
+            if note.alive() || silent_ms < LEFTOVERS_FOR_MS {
+                continue;
+            }
+        }
+        expired.bytes += remove_data(cluster, &label)?;
+        place.delete(&[cluster.names.begun(&label)])?;
+        expired.leftovers.push(label);
+    }
+    Ok(())
+}
