@@ -89,6 +89,18 @@ impl Catalogue {
         self.backups.iter().find(|backup| backup.about.label == label)
     }
 
+    /// Why a backup cannot be restored; `None` when nothing speaks against it.
+    pub fn trouble(&self, listed: &Listed) -> Option<String> {
+        if let Some(first) = self.missing_for(&listed.about).first() {
+            return Some(format!("lacks WAL segment {first}"));
+        }
+        let parent = listed.about.parent.as_ref()?;
+        match self.find(parent) {
+            None => Some(format!("builds on {parent}, which is not there")),
+            Some(parent) => self.trouble(parent).map(|why| format!("builds on {}, which {why}", parent.about.label)),
+        }
+    }
+
     /// The segments that a backup needs to become consistent and that are not archived.
     pub fn missing_for(&self, about: &About) -> Vec<Segment> {
         let first = Segment::at(about.timeline, about.start_lsn, about.segment_size);

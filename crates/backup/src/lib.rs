@@ -17,6 +17,7 @@ pub mod control;
 pub mod error;
 pub mod expire;
 pub mod manifest;
+pub mod protection;
 pub mod repo;
 pub mod take;
 pub mod verify;

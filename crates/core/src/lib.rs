@@ -12,6 +12,7 @@ pub mod lsn;
 pub mod monitor;
 pub mod plan;
 pub mod proof;
+pub mod protection;
 pub mod readiness;
 pub mod release;
 pub mod secret;

@@ -11,7 +11,7 @@ use clap::Args;
 use std::fmt::Write;
 use surus_backup::{
     Cluster,
-    catalogue::{Catalogue, Listed},
+    catalogue::Catalogue,
     chain::Chain,
     manifest::Method,
     wal::name::Segment,
@@ -75,28 +75,16 @@ pub fn list(_: &Global, args: &ListArgs) -> Result<u8, Failure> {
         }
     }
     let good = |catalogue: &Catalogue| {
-        !catalogue.backups.is_empty() && catalogue.backups.iter().all(|one| trouble(catalogue, one).is_none())
+        !catalogue.backups.is_empty() && catalogue.backups.iter().all(|one| catalogue.trouble(one).is_none())
     };
     let all_good = !all.is_empty() && all.iter().all(|(_, catalogue)| good(catalogue));
     Ok(u8::from(!all_good))
 }
 
-/// Why a backup cannot be restored; `None` when nothing speaks against it.
-fn trouble(catalogue: &Catalogue, listed: &Listed) -> Option<String> {
-    if let Some(first) = catalogue.missing_for(&listed.about).first() {
-        return Some(format!("lacks WAL segment {first}"));
-    }
-    let parent = listed.about.parent.as_ref()?;
-    match catalogue.find(parent) {
-        None => Some(format!("builds on {parent}, which is not there")),
-        Some(parent) => trouble(catalogue, parent).map(|why| format!("builds on {}, which {why}", parent.about.label)),
-    }
-}
-
 fn as_json(cluster: &Cluster, catalogue: &Catalogue) -> serde_json::Value {
     let backups = catalogue.backups.iter().map(|listed| {
         let mut value = serde_json::to_value(listed).unwrap_or_default();
-        value["trouble"] = serde_json::json!(trouble(catalogue, listed));
+        value["trouble"] = serde_json::json!(catalogue.trouble(listed));
         value
     });
     let wal = catalogue.wal.iter().map(|(timeline, wal)| {
@@ -124,7 +112,7 @@ fn as_text(out: &mut String, cluster: &Cluster, catalogue: &Catalogue) {
     for listed in &catalogue.backups {
         let about = &listed.about;
         let age = human_duration(now.duration_since(about.stopped_at).unsigned_abs());
-        let state = match trouble(catalogue, listed) {
+        let state = match catalogue.trouble(listed) {
             Some(why) => Paint::crit(why),
             None if !about.bad_pages.is_empty() => Paint::warn(format!("{} damaged pages", about.bad_pages.len())),
             None if listed.verified_at.is_some() => Paint::good("verified".to_owned()),
@@ -169,7 +157,7 @@ pub fn info(_: &Global, args: &InfoArgs) -> Result<u8, Failure> {
     let chain = Chain::read(&cluster, &label)?;
     if args.format == DataFormat::Json {
         let mut value = serde_json::to_value(listed).unwrap_or_default();
-        value["trouble"] = serde_json::json!(trouble(&catalogue, listed));
+        value["trouble"] = serde_json::json!(catalogue.trouble(listed));
         value["files"] = serde_json::json!(chain.newest().files.len());
         let labels: Vec<_> = chain.backups.iter().map(|one| &one.about.label).collect();
         value["chain"] = serde_json::json!(labels);
@@ -201,7 +189,7 @@ pub fn info(_: &Global, args: &InfoArgs) -> Result<u8, Failure> {
         line("tablespace", format!("{} at {}", space.oid, space.path));
     }
     line("verified", listed.verified_at.map_or_else(|| "never; surus backup verify".into(), |at| at.to_string()));
-    line("state", trouble(&catalogue, listed).unwrap_or_else(|| "can be restored".into()));
+    line("state", catalogue.trouble(listed).unwrap_or_else(|| "can be restored".into()));
     print(&out)?;
-    Ok(u8::from(trouble(&catalogue, listed).is_some()))
+    Ok(u8::from(catalogue.trouble(listed).is_some()))
 }

@@ -1,0 +1,75 @@
+//! What a repository holds for a cluster, as plain data: the word in which backups meet checks, readiness and pages.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// A backup, as far as others need to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProtectedBackup {
+    pub label: String,
+    pub full: bool,
+    /// By the server's clock.
+    pub stopped_at: Timestamp,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Bytes in the repository.
+    pub stored: u64,
+    /// When all of it was last read and found whole.
+    pub verified_at: Option<Timestamp>,
+    /// Why it cannot be restored; none when nothing speaks against it.
+    pub trouble: Option<String>,
+    /// Pages that do not fit their checksums.
+    pub damaged_pages: u64,
+}
+
+/// WAL that is missing on a timeline, by the names of the first and last segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WalGap {
+    pub first: String,
+    pub last: String,
+    pub segments: u64,
+}
+
+/// What a repository holds for one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Protection {
+    /// The repository's address, without credentials.
+    pub repository: String,
+    /// Is it an object store, not a folder of this machine?
+    pub off_site: bool,
+    pub encrypted: bool,
+    /// May others than the owner and his group read the folder? None for an object store.
+    pub open_to_others: Option<bool>,
+    /// Oldest first.
+    pub backups: Vec<ProtectedBackup>,
+    /// A backup that is being taken.
+    pub in_progress: Option<String>,
+    /// Gaps from the oldest backup on.
+    pub gaps: Vec<WalGap>,
+    /// The newest archived segment, and when it was written by the repository's clock.
+    pub newest_segment: Option<String>,
+    pub newest_segment_at: Option<Timestamp>,
+    /// Stored bytes of WAL.
+    pub wal_stored: u64,
+    /// Free bytes where the repository is; none where the place does not say.
+    pub free: Option<u64>,
+    /// When it was looked at.
+    pub looked_at: Timestamp,
+}
+
+impl Protection {
+    /// The newest backup that can be restored.
+    pub fn newest(&self) -> Option<&ProtectedBackup> {
+        self.restorable().next_back()
+    }
+
+    /// The newest full backup that can be restored.
+    pub fn newest_full(&self) -> Option<&ProtectedBackup> {
+        self.restorable().rfind(|one| one.full)
+    }
+
+    /// Backups that nothing speaks against.
+    pub fn restorable(&self) -> impl DoubleEndedIterator<Item = &ProtectedBackup> {
+        self.backups.iter().filter(|one| one.trouble.is_none())
+    }
+}
