@@ -1,6 +1,9 @@
 //! The command line.
 
-use crate::{command::backup::BackupVerb, demo::schema::ROWS};
+use crate::{
+    command::{backup::BackupVerb, wal::WalVerb},
+    demo::schema::ROWS,
+};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -73,6 +76,11 @@ pub enum Command {
     Backup {
         #[command(subcommand)]
         verb: BackupVerb,
+    },
+    /// WAL: archive it, bring it back, and see what is there
+    Wal {
+        #[command(subcommand)]
+        verb: WalVerb,
     },
     /// A range of time as one file to send
     Report {

@@ -15,6 +15,7 @@ mod serve;
 mod top;
 mod tune;
 mod undo;
+pub mod wal;
 
 pub use check::given;
 
@@ -41,6 +42,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Query(query) => query::run(&global, query).await,
         Command::Event { verb } => event::run(&global, verb).await,
         Command::Backup { verb } => backup::run(&global, verb).await,
+        Command::Wal { verb } => wal::run(&global, verb).await,
         Command::Report { verb: ReportVerb::Instance(report) } => report::run(&global, report).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),

@@ -1,0 +1,83 @@
+//! `surus wal`: one module per verb.
+
+mod agent;
+mod get;
+mod list;
+mod push;
+
+use crate::{args::Global, failure::Failure};
+use clap::{Parser, Subcommand};
+use std::{ffi::OsString, panic, process::ExitCode};
+
+#[derive(Debug, Subcommand)]
+pub enum WalVerb {
+    /// Archive a file of pg_wal: for archive_command
+    Push(push::PushArgs),
+    /// Bring a file back from the archive: for restore_command
+    Get(get::GetArgs),
+    /// What WAL is in the archive, and what is missing, by name
+    List(list::ListArgs),
+    /// Works ahead of a server, behind push and get; they start it
+    #[command(hide = true)]
+    Agent {
+        #[command(subcommand)]
+        verb: agent::AgentVerb,
+    },
+}
+
+/// Runs the command; the number is the exit status.
+pub async fn run(_: &Global, verb: WalVerb) -> Result<u8, Failure> {
+    match verb {
+        WalVerb::Push(args) => push::run(&args),
+        WalVerb::Get(args) => Ok(get::run(&args)),
+        WalVerb::List(args) => list::run(&args),
+        WalVerb::Agent { verb } => agent::run(verb),
+    }
+}
+
+/// The exit status of a `get` that does not know: a server stops then. With any other but 0, up to 125, it would
+/// believe that its WAL ends here.
+const UNCERTAIN: u8 = 255;
+
+#[derive(Debug, Parser)]
+#[command(name = "surus wal push")]
+struct Push {
+    #[command(flatten)]
+    args: push::PushArgs,
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "surus wal get")]
+struct Get {
+    #[command(flatten)]
+    args: get::GetArgs,
+}
+
+/// The short way for the two commands that a server runs for each segment: without the whole command line's grammar,
+/// and without a runtime. `None` when the arguments are not plainly one of them; then the long way tells what is wrong.
+pub fn at_once(args: &[OsString]) -> Option<ExitCode> {
+    let verb = match args {
+        [_, wal, verb, ..] if wal == "wal" => verb,
+        _ => return None,
+    };
+    let rest = || args.iter().skip(2);
+    if verb == "push" {
+        let push = Push::try_parse_from(rest()).ok()?;
+        return Some(push::run(&push.args).map_or_else(|failure| failure.show(), ExitCode::from));
+    }
+    if verb != "get" {
+        return None;
+    }
+    let get = match Get::try_parse_from(rest()) {
+        Ok(get) => get,
+        Err(error) if error.use_stderr() => {
+            // Usage is wrong in a way that a server must not take for the end of its WAL.
+            crate::failure::usage(&error);
+            return Some(ExitCode::from(UNCERTAIN));
+        }
+        Err(_) => return None,
+    };
+    // A bug is no proof of absence either.
+    let status = panic::catch_unwind(|| get::run(&get.args));
+    Some(ExitCode::from(status.unwrap_or(UNCERTAIN)))
+}
