@@ -2,19 +2,26 @@
 //!
 //! The only module that touches object storage.
 
+pub mod address;
+mod answer;
 pub mod codec;
 pub mod container;
+pub mod fault;
 pub mod keys;
 pub mod layout;
 pub mod local;
+pub mod object;
 pub mod place;
+pub mod record;
 
 use crate::error::{BackupError, Result};
+use address::Address;
 use codec::{Codec, Packer};
 use container::{Damage, Kind, MAX_CHUNK, ObjectWriter, read_object};
-use keys::KeyRing;
+use keys::{KeyRing, UserKey};
 use layout::ClusterNames;
 use local::LocalPlace;
+use object::{BucketPlace, Credentials, Patience};
 use place::{Created, Place};
 use serde::{Deserialize, Serialize};
 use std::{path::Path, sync::Arc};
@@ -45,6 +52,17 @@ pub struct ClusterMark {
     pub first_seen_at: jiff::Timestamp,
 }
 
+/// The place that an address names; the folder is not made, and the bucket is not asked yet.
+///
+/// # Errors
+/// When the address or the credentials cannot be used.
+pub fn place_at(address: &Address, credentials: &Credentials) -> Result<Arc<dyn Place>> {
+    Ok(match address {
+        Address::Folder(folder) => Arc::new(LocalPlace::new(folder.clone())),
+        Address::Bucket(bucket) => Arc::new(BucketPlace::new(bucket, credentials, Patience::default())?),
+    })
+}
+
 /// An open repository.
 #[derive(Debug, Clone)]
 pub struct Repo {
@@ -59,18 +77,19 @@ impl Repo {
     /// # Errors
     /// When there is none, it is of a newer format, or the place cannot be read.
     pub fn open(place: Arc<dyn Place>, keys: KeyRing) -> Result<Self> {
-        let mark = read_mark(place.as_ref())?.ok_or_else(|| {
-            let text = format!("there is no repository in {}", place.address());
-            BackupError::refused(code::REPO_ABSENT, text)
-        })?;
-        if mark.encrypted != keys.required() {
-            let text = if mark.encrypted {
-                "is encrypted and no key was given"
-            } else {
-                "is not encrypted and a key was given"
-            };
-            return Err(BackupError::refused(code::REPO_KEY, format!("the repository in {} {text}", place.address())));
-        }
+        let mark = present_mark(place.as_ref())?;
+        key_fits(place.as_ref(), &mark, keys.required())?;
+        Ok(Self { place, keys, mark })
+    }
+
+    /// Opens a repository that is there with the user's key, when it has one.
+    ///
+    /// # Errors
+    /// As [`Repo::open`], and when it is another key.
+    pub fn unlock(place: Arc<dyn Place>, key: Option<&UserKey>) -> Result<Self> {
+        let mark = present_mark(place.as_ref())?;
+        key_fits(place.as_ref(), &mark, key.is_some())?;
+        let keys = key.map_or_else(|| Ok(KeyRing::open()), |key| KeyRing::unlock(place.as_ref(), key))?;
         Ok(Self { place, keys, mark })
     }
 
@@ -80,17 +99,24 @@ impl Repo {
     /// As [`Repo::open`], and when the place holds something else or cannot be written.
     pub fn open_or_create(place: Arc<dyn Place>, keys: KeyRing) -> Result<Self> {
         if read_mark(place.as_ref())?.is_none() {
-            let others = place.list("")?;
-            if let Some(other) = others.iter().find(|entry| !entry.name.starts_with(layout::KEYS)) {
-                let text = format!("{} holds {} and is no repository of surus", place.address(), other.name);
-                return Err(BackupError::refused(code::REPO_FOREIGN, text));
-            }
-            let id = container::random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
-            let mark = Mark { format: FORMAT, id, created_at: clock::now(), encrypted: keys.required() };
-            // Whoever was quicker made the repository; it is opened like any other.
-            place.create(layout::REPOSITORY, &json(&mark))?;
+            nothing_else(place.as_ref())?;
+            make(place.as_ref(), keys.required())?;
         }
         Self::open(place, keys)
+    }
+
+    /// Opens the repository with the user's key, or makes one in an empty place: encrypted when there is a key.
+    ///
+    /// # Errors
+    /// As [`Repo::open_or_create`], and when it is another key.
+    pub fn unlock_or_create(place: Arc<dyn Place>, key: Option<&UserKey>) -> Result<Self> {
+        if read_mark(place.as_ref())?.is_none() {
+            nothing_else(place.as_ref())?;
+            // The data key first: a repository that says it is encrypted must have one.
+            key.map_or(Ok(()), |key| keys::prepare(place.as_ref(), key))?;
+            make(place.as_ref(), key.is_some())?;
+        }
+        Self::unlock(place, key)
     }
 
     /// For a folder, making it when it is not there.
@@ -282,6 +308,55 @@ impl Cluster {
             known.segment_size
         );
         Err(BackupError::refused(code::WAL_REFUSED, text))
+    }
+}
+
+fn present_mark(place: &dyn Place) -> Result<Mark> {
+    read_mark(place)?.ok_or_else(|| {
+        let text = format!("there is no repository in {}", place.address());
+        BackupError::refused(code::REPO_ABSENT, text)
+    })
+}
+
+fn key_fits(place: &dyn Place, mark: &Mark, key: bool) -> Result<()> {
+    let text = match (mark.encrypted, key) {
+        (true, false) => "is encrypted and no key was given",
+        (false, true) => "is not encrypted and a key was given",
+        _ => return Ok(()),
+    };
+    Err(BackupError::refused(code::REPO_KEY, format!("the repository in {} {text}", place.address())))
+}
+
+/// Is the place free for a repository? Data keys may be there: one that was being made and broke off leaves them.
+fn nothing_else(place: &dyn Place) -> Result<()> {
+    match place.list("")?.iter().find(|entry| !entry.name.starts_with(layout::KEYS)) {
+        None => Ok(()),
+        Some(other) => {
+            let text = format!("{} holds {} and is no repository of surus", place.address(), other.name);
+            Err(BackupError::refused(code::REPO_FOREIGN, text))
+        }
+    }
+}
+
+fn make(place: &dyn Place, encrypted: bool) -> Result<()> {
+    let id = container::random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut body = json(&Mark { format: FORMAT, id, created_at: clock::now(), encrypted });
+    if place.create(layout::REPOSITORY, &body)? == Created::AlreadyThere {
+        // Whoever was quicker made the repository; it is opened like any other.
+        return Ok(());
+    }
+    // Not every store that speaks S3 knows "only if there is none", and some that do not know it overwrite without a word.
+    // The second mark means the same as the first, so that nothing is lost by asking.
+    body.push(b'\n');
+    match place.create(layout::REPOSITORY, &body)? {
+        Created::AlreadyThere => Ok(()),
+        Created::New => {
+            let text = format!(
+                "{} overwrites objects though it is asked not to (If-None-Match on PUT is not obeyed): WAL would not be safe",
+                place.address()
+            );
+            Err(BackupError::refused(code::REPO_BROKEN, text))
+        }
     }
 }
 

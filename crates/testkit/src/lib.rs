@@ -15,6 +15,7 @@ mod cluster;
 mod log;
 mod majors;
 pub mod peer;
+pub mod proxy;
 mod run_dir;
 mod server;
 mod template;

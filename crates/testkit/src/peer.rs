@@ -1,4 +1,5 @@
-//! Other programs that surus works with, as real processes on free ports of 127.0.0.1: Prometheus, VictoriaMetrics.
+//! Other programs that surus works with, as real processes on free ports of 127.0.0.1: Prometheus, VictoriaMetrics, a
+//! server that speaks S3.
 
 use std::{
     io::{Read, Write},
@@ -80,6 +81,12 @@ pub fn url_encoded(text: &str) -> String {
         .collect()
 }
 
+/// The bucket of [`Peer::s3`].
+pub const S3_BUCKET: &str = "shop";
+
+/// Access key and secret key of [`Peer::s3`].
+pub const S3_KEYS: (&str, &str) = ("surus", "surus-secret-for-tests");
+
 /// A program that speaks HTTP, with a directory of its own. Stopped and removed when it is dropped.
 #[derive(Debug)]
 pub struct Peer {
@@ -87,6 +94,8 @@ pub struct Peer {
     arguments: Vec<String>,
     port: u16,
     ready: &'static str,
+    /// The status of its answer when it is ready; it may say that one must log in.
+    ready_status: u16,
     child: Option<Child>,
     dir: TempDir,
 }
@@ -107,7 +116,7 @@ impl Peer {
             "--web.enable-remote-write-receiver".to_owned(),
             "--log.level=warn".to_owned(),
         ];
-        let mut peer = Self { program, arguments, port, ready: "/-/ready", child: None, dir };
+        let mut peer = Self { program, arguments, port, ready: "/-/ready", ready_status: 200, child: None, dir };
         peer.start();
         Some(peer)
     }
@@ -126,9 +135,40 @@ impl Peer {
             "-search.latencyOffset=0s".to_owned(),
             "-loggerLevel=WARN".to_owned(),
         ];
-        let mut peer = Self { program, arguments, port, ready: "/health", child: None, dir };
+        let mut peer = Self { program, arguments, port, ready: "/health", ready_status: 200, child: None, dir };
         peer.start();
         Some(peer)
+    }
+
+    /// s3s-fs, a server that keeps objects in files and is asked in S3's protocol: it verifies signatures and knows "only if
+    /// there is none". It has one bucket, [`S3_BUCKET`], and one user, [`S3_KEYS`]. None, and said so, when it is not
+    /// installed.
+    ///
+    /// # Panics
+    /// When it does not start, or is not installed and `SURUS_S3_REQUIRE` is set.
+    pub fn s3() -> Option<Self> {
+        let Some(program) = program("s3s-fs") else {
+            assert!(std::env::var_os("SURUS_S3_REQUIRE").is_none(), "s3s-fs is not here; dev/setup installs it");
+            eprintln!("skipped: {}: s3s-fs is not here; dev/setup installs it", crate::majors::test_name());
+            return None;
+        };
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        std::fs::create_dir_all(dir.path().join("data").join(S3_BUCKET)).unwrap();
+        let arguments = ["--host", "127.0.0.1", "--port", &port.to_string(), "--access-key", S3_KEYS.0, "--secret-key"];
+        let arguments = arguments.into_iter().chain([S3_KEYS.1, "data"]).map(str::to_owned).collect();
+        let mut peer = Self { program, arguments, port, ready: "/", ready_status: 403, child: None, dir };
+        peer.start();
+        Some(peer)
+    }
+
+    /// Ends it as a power cut does.
+    ///
+    /// # Panics
+    /// When it cannot be ended.
+    pub fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Starts it, or starts it again.
@@ -146,7 +186,7 @@ impl Peer {
             .spawn();
         self.child = Some(child.unwrap());
         let deadline = Deadline::after(START_WITHIN);
-        while self.get(self.ready).is_none_or(|answer| answer.status != 200) {
+        while self.get(self.ready).is_none_or(|answer| answer.status != self.ready_status) {
             let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
             assert!(!deadline.passed(), "{} does not start: {log}", self.program.display());
             thread::sleep(Duration::from_millis(50));

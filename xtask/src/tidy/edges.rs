@@ -33,8 +33,12 @@ fn allowed(from: &str, to: &str, dev: bool) -> Option<bool> {
 }
 
 /// Third-party crates that only one crate may name in its manifest.
-const CONFINED: &[(&str, &str)] =
-    &[("tokio-postgres", "surus-pg"), ("postgres-protocol", "surus-pg"), ("rusqlite", "surus-store")];
+const CONFINED: &[(&str, &str)] = &[
+    ("tokio-postgres", "surus-pg"),
+    ("postgres-protocol", "surus-pg"),
+    ("rusqlite", "surus-store"),
+    ("object_store", "surus-backup"),
+];
 
 #[derive(Debug, Deserialize)]
 struct Metadata {
@@ -136,6 +140,7 @@ mod tests {
             ("surus-check", "surus-testkit"),
             ("surus-check", "tokio-postgres"),
             ("surus", "rusqlite"),
+            ("surus", "object_store"),
             ("surus-testkit", "surus-check"),
             ("surus-shed", "surus-core"),
         ] {
