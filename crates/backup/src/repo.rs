@@ -345,8 +345,8 @@ fn make(place: &dyn Place, encrypted: bool) -> Result<()> {
         // Whoever was quicker made the repository; it is opened like any other.
         return Ok(());
     }
-    // Not every store that speaks S3 knows "only if there is none", and some that do not know it overwrite without a word.
-    // The second mark means the same as the first, so that nothing is lost by asking.
+    // Not every store that speaks S3 knows "only if there is none", and some that do not know it overwrite without a
+    // word. The second mark means the same as the first, so that nothing is lost by asking.
     body.push(b'\n');
     match place.create(layout::REPOSITORY, &body)? {
         Created::AlreadyThere => Ok(()),

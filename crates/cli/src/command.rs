@@ -31,6 +31,7 @@ use surus_core::code;
 /// Runs the command; the number is the exit status.
 pub async fn run(args: Args) -> Result<u8, Failure> {
     let global = args.global;
+    crate::config::Config::remember(global.config.as_deref());
     match args.command {
         Command::Check(check) => check::run(&global, check).await,
         Command::Fix(fix) => fix::run(&global, fix).await,

@@ -2,9 +2,11 @@
 
 mod files;
 pub mod quantity;
+mod repository;
 mod secret_ref;
 mod watch;
 
+pub use repository::RepositoryConfig;
 pub use secret_ref::SecretRef;
 pub use watch::{ObserveConfig, RemoteWriteConfig, SamplesConfig, ServeConfig};
 
@@ -14,6 +16,7 @@ use quantity::Span;
 use serde::Deserialize;
 use std::{
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 use surus_check::options::CheckConfig;
@@ -21,6 +24,9 @@ use surus_core::code;
 
 /// Every key with its meaning and default; what `surus config explain` prints.
 pub const REFERENCE: &str = include_str!("reference.toml");
+
+/// The file of `--config`, for the whole process.
+static NAMED: OnceLock<Option<PathBuf>> = OnceLock::new();
 
 /// Checks cost the server more than watching it does.
 const CHECK_AT_MOST_EVERY: Duration = Duration::from_secs(10);
@@ -38,6 +44,8 @@ pub struct Config {
     pub observe: ObserveConfig,
     pub samples: SamplesConfig,
     pub remote_write: Vec<RemoteWriteConfig>,
+    /// Where backups and WAL are kept.
+    pub repository: Vec<RepositoryConfig>,
 }
 
 /// A `[[target]]`.
@@ -70,9 +78,16 @@ impl TargetConfig {
 }
 
 impl Config {
+    /// Remembers the file of `--config` for those who do not see the command line's common flags, as `--repo NAME`.
+    pub fn remember(named: Option<&Path>) {
+        // Set once, at the start.
+        let _ = NAMED.set(named.map(Path::to_owned));
+    }
+
     /// The file that was named, else `surus.toml` here or in /etc/surus when there is one.
     pub fn path(named: Option<&Path>) -> Option<PathBuf> {
         let usual = ["surus.toml", "/etc/surus/surus.toml"].map(PathBuf::from);
+        let named = named.or_else(|| NAMED.get()?.as_deref());
         named.map(Path::to_owned).or_else(|| usual.into_iter().find(|path| path.is_file()))
     }
 
@@ -128,8 +143,10 @@ impl Config {
         }
         unique("targets", self.target.iter().map(|target| target.name.as_str()))?;
         unique("remote_write", self.remote_write.iter().map(|remote| remote.name.as_str()))?;
+        unique("repositories", self.repository.iter().map(|repository| repository.name.as_str()))?;
         self.check_every()?;
         self.observe.judge()?;
+        self.repository.iter().try_for_each(RepositoryConfig::judge)?;
         self.remote_write.iter().try_for_each(RemoteWriteConfig::judge)
     }
 }
@@ -187,6 +204,7 @@ mod tests {
             (1, 1, Some(300.0))
         );
         assert_eq!((config.remote_write.len(), config.samples.max_bytes.is_some()), (1, true));
+        assert_eq!(config.repository.len(), 2);
         assert!(config.serve.password.is_some() && config.serve.token.is_some());
     }
 

@@ -1,32 +1,59 @@
 //! Which repository a command works on.
 
-use crate::failure::Failure;
+use crate::{
+    config::{Config, SecretRef},
+    failure::Failure,
+};
 use clap::Args;
-use std::path::Path;
-use surus_backup::{BackupError, Cluster, Repo, repo::keys::KeyRing, repo::local::LocalPlace};
+use std::sync::Arc;
+use surus_backup::{
+    BackupError, Cluster, Repo,
+    repo::{
+        address::Address,
+        keys::UserKey,
+        local::LocalPlace,
+        object::Credentials,
+        place::{Place, PlaceError},
+        place_at,
+    },
+};
 use surus_core::code;
 
 /// The flags of every command that needs a repository.
 #[derive(Debug, Clone, Args)]
 pub struct RepoArgs {
-    /// The repository: a folder
+    /// The repository: a folder, s3://BUCKET/FOLDER, gs://…, azure://…, or its name in surus.toml
     #[arg(long, value_name = "PLACE", env = "SURUS_REPO")]
     pub repo: String,
+    /// The key of an encrypted repository, by reference: file:/PATH or env:NAME
+    #[arg(long, value_name = "REF", env = "SURUS_REPO_KEY")]
+    pub key: Option<String>,
     /// The cluster's system identifier, when the repository holds several
     #[arg(long, value_name = "N")]
     pub cluster: Option<u64>,
 }
 
+/// Where a repository is, and what is needed to get in.
+struct Way {
+    address: Address,
+    credentials: Credentials,
+    key: Option<UserKey>,
+}
+
 impl RepoArgs {
     /// Opens the repository, which must be there.
     pub fn open(&self) -> Result<Repo, Failure> {
-        let place = LocalPlace::new(self.folder()?.to_owned());
-        Ok(Repo::open(std::sync::Arc::new(place), KeyRing::open())?)
+        let way = self.way()?;
+        Ok(Repo::unlock(place_at(&way.address, &way.credentials)?, way.key.as_ref())?)
     }
 
-    /// Opens the repository, or makes it.
+    /// Opens the repository, or makes it: encrypted, when a key is given.
     pub fn open_or_create(&self) -> Result<Repo, Failure> {
-        Ok(Repo::in_folder(self.folder()?)?)
+        let way = self.way()?;
+        if let Address::Folder(folder) = &way.address {
+            LocalPlace::new(folder.clone()).make()?;
+        }
+        Ok(Repo::unlock_or_create(place_at(&way.address, &way.credentials)?, way.key.as_ref())?)
     }
 
     /// Opens the repository and chooses the cluster in it.
@@ -34,16 +61,52 @@ impl RepoArgs {
         Ok(self.open()?.choose(self.cluster)?)
     }
 
-    fn folder(&self) -> Result<&Path, Failure> {
-        match self.repo.contains("://") {
-            true => Err(Failure::new(code::REPO_ADDRESS, format!("{} is no folder", self.repo))),
-            false => Ok(Path::new(&self.repo)),
-        }
+    /// The place alone, and the user's key: for what is done with keys themselves.
+    pub fn place_and_key(&self) -> Result<(Arc<dyn Place>, Option<UserKey>), Failure> {
+        let way = self.way()?;
+        Ok((place_at(&way.address, &way.credentials)?, way.key))
     }
+
+    fn way(&self) -> Result<Way, Failure> {
+        let mut way = self.place_of()?;
+        if let Some(reference) = &self.key {
+            way.key = Some(user_key("--key", reference)?);
+        }
+        Ok(way)
+    }
+
+    /// A name of surus.toml, else an address. A folder with `/` in it is never looked up: pushing WAL should not depend
+    /// on a file that somebody edits.
+    fn place_of(&self) -> Result<Way, Failure> {
+        if !self.repo.contains('/') {
+            let config = Config::load(None)?;
+            if let Some(named) = config.repository.iter().find(|one| one.name == self.repo) {
+                return Ok(Way {
+                    address: named.address()?,
+                    credentials: named.credentials()?,
+                    key: named.user_key()?,
+                });
+            }
+        }
+        Ok(Way { address: self.repo.parse()?, credentials: Credentials::default(), key: None })
+    }
+}
+
+/// The key that a reference leads to. A wrong reference is not repeated: it may be the key.
+pub fn user_key(flag: &str, reference: &str) -> Result<UserKey, Failure> {
+    let wrong = |why: String| Failure::new(code::REPO_KEY, format!("{flag}: {why}"));
+    let key = SecretRef::parse(reference).map_err(wrong)?.resolve(flag)?;
+    Ok(UserKey::from_text(&key)?)
 }
 
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<PlaceError> for Failure {
+    fn from(error: PlaceError) -> Self {
+        BackupError::from(error).into()
     }
 }

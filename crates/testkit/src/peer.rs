@@ -140,9 +140,9 @@ impl Peer {
         Some(peer)
     }
 
-    /// s3s-fs, a server that keeps objects in files and is asked in S3's protocol: it verifies signatures and knows "only if
-    /// there is none". It has one bucket, [`S3_BUCKET`], and one user, [`S3_KEYS`]. None, and said so, when it is not
-    /// installed.
+    /// s3s-fs, a server that keeps objects in files and is asked in S3's protocol: it verifies signatures and knows
+    /// "only if there is none". It has one bucket, [`S3_BUCKET`], and one user, [`S3_KEYS`]. None, and said so, when it
+    /// is not installed.
     ///
     /// # Panics
     /// When it does not start, or is not installed and `SURUS_S3_REQUIRE` is set.

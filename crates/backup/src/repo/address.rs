@@ -54,7 +54,7 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self> {
         // An address that may hold a password is never repeated.
-        let service = match text.split_once("://").map(|(scheme, rest)| (scheme, rest)) {
+        let service = match text.split_once("://") {
             None if text.trim().is_empty() => return Err(wrong("the repository's address is empty".into())),
             None => return Ok(Self::Folder(PathBuf::from(text))),
             Some(("file", path)) if path.starts_with('/') => return Ok(Self::Folder(PathBuf::from(path))),

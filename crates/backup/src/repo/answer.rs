@@ -1,4 +1,5 @@
-//! What an object store's failure means: whether the object is there, whether asking again may help, what to tell people.
+//! What an object store's failure means: whether the object is there, whether asking again may help, what to tell
+//! people.
 
 use super::place::Trouble;
 use object_store::client::{HttpError, HttpErrorKind};

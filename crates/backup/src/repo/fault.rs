@@ -1,5 +1,5 @@
-//! A place that fails when it is told to. For tests: whatever a disk or a bucket can do to us happens here on purpose and
-//! can be repeated. The program itself never makes one.
+//! A place that fails when it is told to. For tests: whatever a disk or a bucket can do to us happens here on purpose
+//! and can be repeated. The program itself never makes one.
 
 use super::{
     place::{Created, Entry, Place, PlaceError, Trouble},
@@ -33,7 +33,8 @@ pub enum Fault {
 enum Plan {
     /// The n-th time (from 0) that this verb is asked for an object whose name has this in it.
     Script(Vec<Step>),
-    /// With this probability for each question, in thousandths; the same seed gives the same faults for the same questions.
+    /// With this probability for each question, in thousandths; the same seed gives the same faults for the same
+    /// questions.
     Random { state: u64, per_mille: u64 },
 }
 

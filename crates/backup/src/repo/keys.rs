@@ -1,7 +1,7 @@
 //! The keys that objects are encrypted with, and the user's key that they are themselves encrypted with.
 //!
-//! Each data key stands in a note `keys/ID.json`, wrapped with the user's key: once, or twice while the user's key is being
-//! changed. Changing it rewrites these notes only; a new data key leaves the old ones readable. Specified in
+//! Each data key stands in a note `keys/ID.json`, wrapped with the user's key: once, or twice while the user's key is
+//! being changed. Changing it rewrites these notes only; a new data key leaves the old ones readable. Specified in
 //! docs/format/repository.md.
 
 use super::{container::random, json, layout, place::Place};
@@ -143,7 +143,8 @@ impl fmt::Debug for UserKey {
 }
 
 impl UserKey {
-    /// From text: 64 hexadecimal digits or 44 characters of base64 are 32 random bytes, everything else is a passphrase.
+    /// From text: 64 hexadecimal digits or 44 characters of base64 are 32 random bytes, everything else is a
+    /// passphrase.
     ///
     /// # Errors
     /// When it is too short for a passphrase.
@@ -371,8 +372,8 @@ fn add(place: &dyn Place, user: &UserKey, number: u32) -> Result<KeyId> {
     Ok(data.id)
 }
 
-/// Changes the user's key: only the notes are rewritten. Every note has both wraps before the first one loses the old wrap,
-/// so that wherever it is broken off one of the two keys opens all of them; run again, it goes on.
+/// Changes the user's key: only the notes are rewritten. Every note has both wraps before the first one loses the old
+/// wrap, so that wherever it is broken off one of the two keys opens all of them; run again, it goes on.
 ///
 /// # Errors
 /// When a data key is opened by neither, or the place cannot be written.

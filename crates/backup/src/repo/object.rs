@@ -1,8 +1,8 @@
 //! A bucket of an object store: S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
 //!
-//! The only module that names the crate `object_store`. An object is one PUT with "only if there is none", so that it is
-//! there whole or not at all; nothing is uploaded in parts. Retrying is done here and not below, because only here it is
-//! known whether a request whose answer was lost may have been carried out.
+//! The only module that names the crate `object_store`. An object is one PUT with "only if there is none", so that it
+//! is there whole or not at all; nothing is uploaded in parts. Retrying is done here and not below, because only here
+//! it is known whether a request whose answer was lost may have been carried out.
 
 use super::{
     address::{BucketAddress, Service},
@@ -336,14 +336,14 @@ impl Bucket {
 
     async fn delete(&self, paths: Vec<Path>) -> Result<(), Failed> {
         let mut tries = self.tries();
-        while let Err(failed) = self.delete_all(&paths).await {
+        while let Err(failed) = self.delete_all(paths.clone()).await {
             tries.again(failed).await?;
         }
         Ok(())
     }
 
-    async fn delete_all(&self, paths: &[Path]) -> Result<(), Failed> {
-        let names = futures_util::stream::iter(paths.to_vec().into_iter().map(Ok)).boxed();
+    async fn delete_all(&self, paths: Vec<Path>) -> Result<(), Failed> {
+        let names = futures_util::stream::iter(paths.into_iter().map(Ok)).boxed();
         let mut deleted = self.store.delete_stream(names);
         loop {
             match within(self.patience.silence, deleted.try_next()).await {

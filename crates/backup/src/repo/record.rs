@@ -1,5 +1,5 @@
-//! A place that writes down what was asked of it. For tests, which say with it how much is read and written: what can be
-//! counted need not be timed. The program itself never makes one.
+//! A place that writes down what was asked of it. For tests, which say with it how much is read and written: what can
+//! be counted need not be timed. The program itself never makes one.
 
 use super::place::{Created, Entry, Place, PlaceError};
 use std::{

@@ -113,8 +113,8 @@ fn large_and_empty_objects_come_back(place: &dyn Place) {
     assert_eq!(place.read_range("size/empty", 0..5).unwrap().unwrap(), b"");
 }
 
-/// Nobody is told that his object is there when another one is. (The server of the tests does not decide between two that
-/// come at the same instant, as S3 does; so that each has its own name here, and is written twice.)
+/// Nobody is told that his object is there when another one is. (The server of the tests does not decide between two
+/// that come at the same instant, as S3 does; so that each has its own name here, and is written twice.)
 fn one_of_many_writers_wins<P: Place + 'static>(place: &Arc<P>) {
     let writers: Vec<_> = (0..8)
         .map(|number| {

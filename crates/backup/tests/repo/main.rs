@@ -1,5 +1,5 @@
-//! The repository's places, its keys and its format, with real servers: a bucket behind a server that speaks S3, and what a
-//! network does on the way to it.
+//! The repository's places, its keys and its format, with real servers: a bucket behind a server that speaks S3, and
+//! what a network does on the way to it.
 
 mod bucket;
 mod conformance;

@@ -1,6 +1,7 @@
 //! `surus backup`: one module per verb.
 
 mod expire;
+mod key;
 mod list;
 mod run;
 mod verify;
@@ -22,6 +23,11 @@ pub enum BackupVerb {
     Expire(expire::ExpireArgs),
     /// Keep a backup whatever the retention says, or no longer
     Keep(expire::KeepArgs),
+    /// The keys of an encrypted repository
+    Key {
+        #[command(subcommand)]
+        verb: key::KeyVerb,
+    },
 }
 
 /// Runs the command; the number is the exit status.
@@ -33,6 +39,7 @@ pub async fn run(global: &Global, verb: BackupVerb) -> Result<u8, Failure> {
         BackupVerb::Verify(args) => tokio::task::block_in_place(|| verify::run(global, &args)),
         BackupVerb::Expire(args) => tokio::task::block_in_place(|| expire::expire(global, &args)),
         BackupVerb::Keep(args) => tokio::task::block_in_place(|| expire::keep(global, &args)),
+        BackupVerb::Key { verb } => tokio::task::block_in_place(|| key::run(&verb)),
     }
 }
 

@@ -13,16 +13,20 @@ pub struct SecretRef(String);
 
 impl<'de> Deserialize<'de> for SecretRef {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        if text.starts_with("env:") || text.starts_with("file:") {
-            return Ok(Self(text));
-        }
-        // The text is not repeated: it may be the secret.
-        Err(D::Error::custom("secrets do not stand in this file: write \"env:NAME\" or \"file:/path\""))
+        let wrong = |_| D::Error::custom("secrets do not stand in this file: write \"env:NAME\" or \"file:/path\"");
+        Self::parse(&String::deserialize(from)?).map_err(wrong)
     }
 }
 
 impl SecretRef {
+    /// From text. What is wrong does not repeat it: it may be the secret.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.starts_with("env:") || text.starts_with("file:") {
+            true => Ok(Self(text.to_owned())),
+            false => Err("a secret is given by reference: env:NAME or file:/path".into()),
+        }
+    }
+
     /// The secret; the file's last line end does not belong to it.
     pub fn resolve(&self, key: &str) -> Result<Secret, Failure> {
         let absent = |why: String| Failure::new(code::SERVE_SECRET, format!("{key}: {}: {why}", self.0));
