@@ -29,6 +29,7 @@ pub fn look(cluster: &Cluster) -> Result<Protection> {
         open_to_others: folder
             .and_then(|folder| std::fs::metadata(folder).ok())
             .map(|about| about.permissions().mode() & 0o007 != 0),
+        segment_size: catalogue.segment_size,
         backups: catalogue.backups.iter().map(|listed| protected(&catalogue, listed)).collect(),
         in_progress: catalogue.begun.iter().find(|note| note.alive()).map(|note| note.label.clone()),
         gaps: gaps(&catalogue),

@@ -3,6 +3,7 @@
 use crate::rule::{Bad, Check, Threshold};
 use serde::Deserialize;
 use std::{collections::BTreeMap, time::Duration};
+use surus_core::{finding::Reason, protection::Protection};
 
 /// The `[check]` table of surus.toml.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -95,8 +96,37 @@ pub struct Options {
     pub parallel_targets: usize,
     /// May experiments that write run?
     pub prove: bool,
+    /// What the known backup repositories hold.
+    pub repositories: Vec<Repository>,
     /// Is one session with each target all that the checks may have at any time? Else it is two.
     pub one_session: bool,
+}
+
+/// A backup repository that checks may look at, or why it could not be read.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub address: String,
+    /// What it holds, by system identifier.
+    pub clusters: Result<BTreeMap<String, Protection>, String>,
+}
+
+/// What the first of the repositories that holds the cluster holds for it.
+///
+/// # Errors
+/// Unknown: there is none, none holds the cluster, or one that may hold it could not be read.
+pub(crate) fn protection<'a>(repositories: &'a [Repository], cluster: &str) -> Result<&'a Protection, Reason> {
+    let mut why =
+        "surus knows of no backup repository: name one in surus.toml ([[repository]]) or with --repo".to_owned();
+    for repository in repositories {
+        match &repository.clusters {
+            Ok(clusters) => match clusters.get(cluster) {
+                Some(protection) => return Ok(protection),
+                None => why = format!("{} holds nothing of this cluster", repository.address),
+            },
+            Err(problem) => return Err(Reason::Repository(problem.clone())),
+        }
+    }
+    Err(Reason::Repository(why))
 }
 
 impl Default for Options {
@@ -108,6 +138,7 @@ impl Default for Options {
             time_limit: Duration::from_secs(55),
             parallel_targets: 8,
             prove: false,
+            repositories: Vec::new(),
             one_session: false,
         }
     }

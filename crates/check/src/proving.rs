@@ -2,6 +2,7 @@
 //! nothing when it could not: then the item stays as the settings show it.
 
 pub(crate) mod autovacuum;
+pub(crate) mod backup;
 pub(crate) mod encryption;
 pub(crate) mod marker;
 pub(crate) mod passwords;

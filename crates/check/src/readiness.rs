@@ -158,7 +158,11 @@ fn unproven(item: u8, standing: &Standing, report: &TargetReport) -> (State, Str
         }),
         3 => by_checks(report, &["sec.hba_trust", "sec.hba_wide"], &format!("pg_hba.conf is narrow; {NO_PROOF}")),
         4 => by_setting(standing.archiving, "WAL is not archived", || {
-            by_checks(report, &["bkp.archive_failing"], &format!("WAL is archived; {NO_PROOF}"))
+            by_checks(
+                report,
+                &["bkp.archive_failing"],
+                "WAL is archived; surus was shown no repository with a backup (--repo, or [[repository]] in surus.toml)",
+            )
         }),
         8 => replication(standing, report),
         9 => by_setting(standing.autovacuum, "autovacuum or track_counts is off", || {

@@ -57,6 +57,8 @@ pub enum Look {
     /// By logging in again, in other ways, on the host that was reached: one session at a time, closed before the look
     /// ends.
     Anew(for<'a> fn(&'a Scene<'a>, &'a Target) -> Looking<'a>),
+    /// By what the backup repository holds for the cluster; unknown where no repository is known to hold it.
+    Repository(fn(&Scene<'_>, &surus_core::protection::Protection) -> Judged),
     /// It needs what this version of surus does not have yet; the function says what. Always *unknown*.
     Later(fn() -> surus_core::finding::Reason),
 }

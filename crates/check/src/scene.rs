@@ -1,11 +1,14 @@
 //! What a judging function may see besides the rows it asked for.
 
 use crate::{
-    options::Thresholds,
+    options::{Repository, Thresholds},
     rule::{Check, Threshold},
 };
 use std::path::PathBuf;
-use surus_core::finding::{Reason, Severity};
+use surus_core::{
+    finding::{Reason, Severity},
+    protection::Protection,
+};
 use surus_pg::{
     Facts,
     hba::HbaRule,
@@ -24,6 +27,8 @@ pub struct Scene<'a> {
     /// The database being looked at, for checks of that scope.
     pub database: Option<&'a str>,
     pub thresholds: &'a Thresholds,
+    /// The backup repositories that were given.
+    pub repositories: &'a [Repository],
     /// What the operator declared in `[check]`: names of expected standbys, allowed networks …
     pub declared: &'a crate::options::Declared,
 }
@@ -42,6 +47,14 @@ impl Scene<'_> {
     /// The given target that is the primary of this standby's cluster.
     pub fn primary(&self) -> Option<&(String, Facts)> {
         self.siblings.iter().find(|(_, facts)| !facts.in_recovery)
+    }
+
+    /// What a backup repository holds for this cluster.
+    ///
+    /// # Errors
+    /// Unknown: no repository is known, one could not be read, or none holds the cluster.
+    pub fn protection(&self) -> Result<&Protection, Reason> {
+        crate::options::protection(self.repositories, self.cluster())
     }
 
     /// The settings.

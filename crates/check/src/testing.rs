@@ -6,13 +6,18 @@
 //! a check whose catalogs everybody may read must see the same as a superuser.
 
 use crate::{
-    options::{Levels, Options},
+    options::{Levels, Options, Repository},
     report::TargetReport,
     rule::{Check, Look, Need},
     run::{self, Given},
 };
 use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
-use surus_core::{clock::Deadline, finding::Finding, monitor::Silent};
+use surus_core::{
+    clock::Deadline,
+    finding::Finding,
+    monitor::Silent,
+    protection::{ProtectedBackup, Protection},
+};
 use surus_pg::{Manners, Session, Target};
 use surus_testkit::{Builder, Server};
 
@@ -35,6 +40,49 @@ macro_rules! check_tests {
     };
 }
 pub(crate) use check_tests;
+
+/// Runs `body` with a look at a repository that holds for the server what the test says.
+pub(crate) fn with_repository(check: &'static Check, body: impl Fn(&mut dyn FnMut(&Protection) -> Vec<Finding>)) {
+    let server = Server::start();
+    let options = Options { only: vec![check.id.to_owned()], ..Options::default() };
+    let mut on = Stage { server, check, options, runtime: runtime() };
+    let system = on.server.value("SELECT system_identifier AS v FROM pg_control_system()");
+    body(&mut |protection| {
+        let clusters = Ok(BTreeMap::from([(system.clone(), protection.clone())]));
+        on.options.repositories = vec![Repository { address: protection.repository.clone(), clusters }];
+        on.findings()
+    });
+}
+
+/// A repository with backups that ended so many hours ago, full or not, oldest first.
+pub(crate) fn protection(backups: &[(i64, bool)]) -> Protection {
+    let now = surus_core::clock::now();
+    let backup = |(hours, full): &(i64, bool)| ProtectedBackup {
+        label: format!("{hours} h ago"),
+        full: *full,
+        stopped_at: now - jiff::SignedDuration::from_hours(*hours),
+        size: 300 << 20,
+        stored: 100 << 20,
+        verified_at: None,
+        trouble: None,
+        damaged_pages: 0,
+    };
+    Protection {
+        repository: "/srv/surus".into(),
+        off_site: false,
+        encrypted: false,
+        open_to_others: Some(false),
+        segment_size: 16 << 20,
+        backups: backups.iter().map(backup).collect(),
+        in_progress: None,
+        gaps: Vec::new(),
+        newest_segment: None,
+        newest_segment_at: None,
+        wal_stored: 0,
+        free: None,
+        looked_at: now,
+    }
+}
 
 /// A private server with trouble on it, and the check that must see it.
 #[allow(dead_code, reason = "a check's test uses what it needs")]
@@ -343,7 +391,8 @@ pub(crate) fn clean(check: &Check) {
 /// A role that may only log in gets unknown where privileges are needed, and else the same as a superuser.
 pub(crate) fn unprivileged(check: &Check) {
     let privileges = [Need::Stats, Need::Settings, Need::Monitor, Need::ReadAllData, Need::Hba, Need::Superuser];
-    let guarded = check.needs.iter().any(|need| privileges.contains(need)) || matches!(check.look, Look::Later(_));
+    let guarded = check.needs.iter().any(|need| privileges.contains(need))
+        || matches!(check.look, Look::Later(_) | Look::Repository(_));
     for (major, seen) in seen() {
         let kinds = |report: &TargetReport| -> Vec<&'static str> {
             report

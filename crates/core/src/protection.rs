@@ -40,6 +40,8 @@ pub struct Protection {
     pub encrypted: bool,
     /// May others than the owner and his group read the folder? None for an object store.
     pub open_to_others: Option<bool>,
+    /// Bytes of a WAL segment.
+    pub segment_size: u64,
     /// Oldest first.
     pub backups: Vec<ProtectedBackup>,
     /// A backup that is being taken.

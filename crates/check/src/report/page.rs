@@ -41,7 +41,7 @@ pub fn body(check: &Check) -> String {
         Look::Later(reason) => {
             let _ = write!(page, "\nIn this version it is always unknown: {}.\n", reason());
         }
-        Look::Facts(_) | Look::Custom(_) | Look::Pausing(_) | Look::Anew(_) => {}
+        Look::Facts(_) | Look::Repository(_) | Look::Custom(_) | Look::Pausing(_) | Look::Anew(_) => {}
     }
     page
 }

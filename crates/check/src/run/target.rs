@@ -223,6 +223,15 @@ impl Work<'_> {
             locked(&self.proofs, |proofs| proofs.extend(proof));
         }
         self.see_autovacuum(session).await;
+        // A standby's repository is its primary's, and the primary proves it.
+        if self.proves()
+            && !self.facts.in_recovery
+            && let Ok(protection) = crate::options::protection(&self.options.repositories, &cluster)
+        {
+            let writing = proving::backup::writing(session).await;
+            let proof = proving::backup::prove(protection, writing.as_deref(), &cluster, self.name);
+            locked(&self.proofs, |proofs| proofs.push(proof));
+        }
         self.record("proof", None, session);
     }
 
@@ -325,6 +334,7 @@ impl Work<'_> {
             siblings: &self.siblings,
             database,
             thresholds: &self.thresholds,
+            repositories: &self.options.repositories,
             declared: &self.options.config.declared,
         }
     }
@@ -364,6 +374,7 @@ impl Work<'_> {
         match &check.look {
             Look::Facts(judge) => judge(scene),
             Look::Later(reason) => Ok(Verdict::unknown(reason())),
+            Look::Repository(judge) => judge(scene, scene.protection()?),
             Look::Custom(look) | Look::Pausing(look) => {
                 let target = (!self.options.one_session).then_some(self.target);
                 look(scene, Access { session: place.session, target }).await

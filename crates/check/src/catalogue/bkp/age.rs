@@ -1,5 +1,9 @@
-use crate::rule::{Check, Look, RunsOn, Scope, Threshold};
-use surus_core::finding::Reason;
+use crate::{
+    rule::{Check, Look, RunsOn, Scope, Threshold},
+    scene::Scene,
+    verdict::{Judged, Verdict},
+};
+use surus_core::{clock, finding::Finding, plan::Plan, protection::Protection, size::human_seconds};
 
 pub static CHECK: Check = Check {
     id: "bkp.age",
@@ -13,12 +17,39 @@ pub static CHECK: Check = Check {
     runs_on: RunsOn::Any,
     needs: &[],
     thresholds: &[Threshold::above("age", "h", 26.0, 50.0)],
-    look: Look::Later(|| {
-        Reason::Repository(
-            "when the last backup ended is written in the backup repository, and surus knows of none".into(),
-        )
-    }),
+    look: Look::Repository(judge),
 };
+
+fn judge(scene: &Scene<'_>, protection: &Protection) -> Judged {
+    let Some(newest) = protection.newest() else {
+        let text = match protection.backups.last() {
+            Some(broken) => format!(
+                "no backup can be restored: the newest, {}, {}",
+                broken.label,
+                broken.trouble.as_deref().unwrap_or_default()
+            ),
+            None => format!("{} holds no backup", protection.repository),
+        };
+        let plan = Plan::advice("take one: surus backup run --repo … --full");
+        return Ok(Verdict::one(Finding::crit("", text).detail("Nothing can be restored.").fix(plan)));
+    };
+    let hours = clock::now().duration_since(newest.stopped_at).as_secs_f64() / 3600.0;
+    let mut findings = Vec::new();
+    if let Some(severity) = scene.grade("age", hours) {
+        let title = format!("the last good backup ended {} ago", human_seconds(hours * 3600.0));
+        let plan = Plan::advice("take one now: surus backup run --repo …; and give it a schedule in surus.toml");
+        findings.push(
+            Finding::new(severity, "", title).measured("age", hours, "h").saw("backup", newest.label.clone()).fix(plan),
+        );
+    }
+    if newest.damaged_pages > 0 {
+        let title =
+            format!("backup {} holds {} pages that do not fit their checksums", newest.label, newest.damaged_pages);
+        let plan = Plan::advice("look at the pages with amcheck, and keep an older backup: surus backup keep");
+        findings.push(Finding::crit("damaged", title).saw("backup", newest.label.clone()).fix(plan));
+    }
+    Ok(Verdict::of(findings))
+}
 
 #[cfg(test)]
 mod tests {
@@ -26,4 +57,20 @@ mod tests {
     use crate::testing::*;
 
     check_tests!(CHECK);
+
+    #[test]
+    fn an_old_backup_and_none_are_told() {
+        with_repository(&CHECK, |look| {
+            let mut protection = protection(&[(60, true), (30, true)]);
+            let mut keys =
+                |protection: &_| look(protection).into_iter().map(|one| one.severity.word()).collect::<Vec<_>>();
+            assert_eq!(keys(&protection), ["warn"]);
+            protection.backups.retain(|one| one.label == "60 h ago");
+            assert_eq!(keys(&protection), ["crit"]);
+            protection.backups[0].trouble = Some("lacks WAL".into());
+            assert!(look(&protection)[0].title.contains("lacks WAL"));
+            protection.backups.clear();
+            assert!(look(&protection)[0].title.contains("holds no backup"));
+        });
+    }
 }

@@ -1,5 +1,9 @@
-use crate::rule::{Check, Look, RunsOn, Scope, Threshold};
-use surus_core::finding::Reason;
+use crate::{
+    rule::{Check, Look, RunsOn, Scope, Threshold},
+    scene::Scene,
+    verdict::{Judged, Verdict},
+};
+use surus_core::{finding::Finding, plan::Plan, protection::Protection, size::Bytes};
 
 pub static CHECK: Check = Check {
     id: "bkp.size_anomaly",
@@ -12,10 +16,26 @@ pub static CHECK: Check = Check {
     runs_on: RunsOn::Any,
     needs: &[],
     thresholds: &[Threshold::warn_above("deviation", "% from the median", 30.0)],
-    look: Look::Later(|| {
-        Reason::Repository("sizes of backups are written in the backup repository, and surus knows of none".into())
-    }),
+    look: Look::Repository(judge),
 };
+
+/// Fewer earlier ones have no usual size.
+const EARLIER: usize = 3;
+
+fn judge(scene: &Scene<'_>, protection: &Protection) -> Judged {
+    let mut sizes: Vec<u64> = protection.restorable().map(|one| one.size).collect();
+    let Some(last) = sizes.pop().filter(|_| sizes.len() >= EARLIER) else {
+        return Ok(Verdict::not_applicable("there are not enough backups yet to compare with"));
+    };
+    sizes.sort_unstable();
+    let median = sizes[sizes.len() / 2];
+    let deviation = 100.0 * (last as f64 - median as f64) / (median as f64).max(1.0);
+    let Some(severity) = scene.grade("deviation", deviation.abs()) else { return Ok(Verdict::ok()) };
+    let (last, median) = (Bytes(last), Bytes(median));
+    let title = format!("the cluster was {last} in the last backup, and {median} is usual");
+    let plan = Plan::advice("compare the last two backups: surus backup info --repo … BACKUP --format json");
+    Ok(Verdict::one(Finding::new(severity, "", title).measured("deviation", deviation, "%").fix(plan)))
+}
 
 #[cfg(test)]
 mod tests {
@@ -23,4 +43,14 @@ mod tests {
     use crate::testing::*;
 
     check_tests!(CHECK);
+
+    #[test]
+    fn a_sudden_change_of_size_is_told() {
+        with_repository(&CHECK, |look| {
+            let mut protection = protection(&[(90, true), (60, true), (30, true), (1, true)]);
+            assert_eq!(look(&protection), []);
+            protection.backups[3].size /= 2;
+            assert_eq!(look(&protection).len(), 1);
+        });
+    }
 }

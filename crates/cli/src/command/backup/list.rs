@@ -9,13 +9,7 @@ use crate::{
 };
 use clap::Args;
 use std::fmt::Write;
-use surus_backup::{
-    Cluster,
-    catalogue::Catalogue,
-    chain::Chain,
-    manifest::Method,
-    wal::name::Segment,
-};
+use surus_backup::{Cluster, catalogue::Catalogue, chain::Chain, manifest::Method, wal::name::Segment};
 use surus_core::{clock, code, size::Bytes, size::human_duration, version::Version};
 
 #[derive(Debug, Args)]
