@@ -27,3 +27,11 @@ pub mod wal;
 
 pub use error::{BackupError, Result};
 pub use repo::{Cluster, Repo};
+
+/// Runs what blocks on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(BackupError::refused(surus_core::code::BUG, "a part of the work ended without a result")),
+    }
+}

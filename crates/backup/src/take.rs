@@ -14,7 +14,7 @@ pub mod server;
 mod work;
 
 use crate::{
-    catalogue,
+    blocking, catalogue,
     chain::{self, Chain},
     error::{BackupError, Result},
     manifest::{About, BackupKind, FORMAT, Manifest, Method, Origin},
@@ -171,14 +171,6 @@ fn describe(
         bad_pages: read.bad_pages.clone(),
         bundles: read.bundles,
         surus: env!("CARGO_PKG_VERSION").to_owned(),
-    }
-}
-
-/// Runs what blocks on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(BackupError::refused(code::BUG, "a part of the work ended without a result")),
     }
 }
 

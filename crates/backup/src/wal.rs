@@ -9,6 +9,7 @@ pub mod owner;
 pub mod pack;
 pub mod push;
 pub mod ready;
+pub mod receive;
 pub mod segment;
 pub mod survey;
 pub mod timeline;

@@ -153,7 +153,7 @@ fn wal_comes_as_it_is_in_pg_wal() {
                 }
             }
             let here = Lsn(from.0 + wal.len() as u64);
-            stream.report(here, here).await.unwrap();
+            stream.report(here, here, false).await.unwrap();
             stream.end().await.unwrap();
             assert_eq!(connection.identify().await.unwrap().timeline, 1);
             for number in 0..2 {

@@ -4,6 +4,7 @@ mod agent;
 mod get;
 mod list;
 mod push;
+mod receive;
 
 use crate::{args::Global, failure::Failure};
 use clap::{Parser, Subcommand};
@@ -15,6 +16,8 @@ pub enum WalVerb {
     Push(push::PushArgs),
     /// Bring a file back from the archive: for restore_command
     Get(get::GetArgs),
+    /// Receive WAL as the server writes it, and archive it; nothing that was answered is lost
+    Receive(receive::ReceiveArgs),
     /// What WAL is in the archive, and what is missing, by name
     List(list::ListArgs),
     /// Works ahead of a server, behind push and get; they start it
@@ -26,10 +29,11 @@ pub enum WalVerb {
 }
 
 /// Runs the command; the number is the exit status.
-pub async fn run(_: &Global, verb: WalVerb) -> Result<u8, Failure> {
+pub async fn run(global: &Global, verb: WalVerb) -> Result<u8, Failure> {
     match verb {
         WalVerb::Push(args) => push::run(&args),
         WalVerb::Get(args) => Ok(get::run(&args)),
+        WalVerb::Receive(args) => receive::run(global, args).await,
         WalVerb::List(args) => list::run(&args),
         WalVerb::Agent { verb } => agent::run(verb),
     }

@@ -124,11 +124,12 @@ impl WalStream<'_> {
         self.connection.frames.has_next()
     }
 
-    /// Tells the server how far WAL was written, and how far it is durable, here.
+    /// Tells the server how far WAL was written, and how far it is durable, here; with `answer` it says at once that it
+    /// is alive.
     ///
     /// # Errors
     /// When the connection is gone.
-    pub async fn report(&mut self, written: Lsn, flushed: Lsn) -> Result<(), AskError> {
+    pub async fn report(&mut self, written: Lsn, flushed: Lsn, answer: bool) -> Result<(), AskError> {
         let mut body = vec![b'r'];
         // The third is how far it was applied, which is nowhere.
         for lsn in [written, flushed, Lsn(0)] {
@@ -136,7 +137,7 @@ impl WalStream<'_> {
         }
         let now_us = clock::now().as_microsecond() - EPOCH_2000_US;
         body.extend_from_slice(&now_us.to_be_bytes());
-        body.push(0);
+        body.push(u8::from(answer));
         self.connection.frames.send(&message(b'd', &body)).await.map_err(|error| gone(&error))
     }
 
