@@ -514,6 +514,9 @@ pub struct CheckArgs {
     /// Only these databases [default: all that can be reached]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub database: Vec<String>,
+    /// The backup repository, besides those of the configuration
+    #[arg(long, value_name = "PLACE", env = "SURUS_REPO")]
+    pub repo: Option<String>,
     /// Also run the experiments that write: a marker row on the primary, read on each standby given
     #[arg(long)]
     pub prove: bool,

@@ -1,11 +1,13 @@
 //! `surus.toml` and `conf.d/*.toml` beside it: unknown keys are errors that point at the line.
 
+mod backup;
 mod files;
 pub mod quantity;
 mod repository;
 mod secret_ref;
 mod watch;
 
+pub use backup::BackupConfig;
 pub use repository::RepositoryConfig;
 pub use secret_ref::SecretRef;
 pub use watch::{ObserveConfig, RemoteWriteConfig, SamplesConfig, ServeConfig};
@@ -46,6 +48,8 @@ pub struct Config {
     pub remote_write: Vec<RemoteWriteConfig>,
     /// Where backups and WAL are kept.
     pub repository: Vec<RepositoryConfig>,
+    /// When backups are taken.
+    pub backup: Vec<BackupConfig>,
 }
 
 /// A `[[target]]`.
@@ -147,6 +151,9 @@ impl Config {
         self.check_every()?;
         self.observe.judge()?;
         self.repository.iter().try_for_each(RepositoryConfig::judge)?;
+        let targets: Vec<_> = self.target.iter().map(|target| target.name.as_str()).collect();
+        let repositories: Vec<_> = self.repository.iter().map(|repository| repository.name.as_str()).collect();
+        self.backup.iter().try_for_each(|backup| backup.judge(&targets, &repositories))?;
         self.remote_write.iter().try_for_each(RemoteWriteConfig::judge)
     }
 }

@@ -9,6 +9,7 @@ mod ledger;
 mod output;
 mod paint;
 mod progress;
+mod protection;
 mod remote;
 mod report;
 mod repository;

@@ -1,7 +1,7 @@
 //! Which repository a command works on.
 
 use crate::{
-    config::{Config, SecretRef},
+    config::{Config, RepositoryConfig, SecretRef},
     failure::Failure,
 };
 use clap::Args;
@@ -90,6 +90,16 @@ impl RepoArgs {
         }
         Ok(Way { address: self.repo.parse()?, credentials: Credentials::default(), key: None })
     }
+}
+
+/// Opens the repository that a flag names; its key is that of SURUS_REPO_KEY, when it has one.
+pub fn open_place(place: &str) -> Result<Repo, Failure> {
+    RepoArgs { repo: place.to_owned(), key: std::env::var("SURUS_REPO_KEY").ok(), cluster: None }.open()
+}
+
+/// Opens a repository of the configuration.
+pub fn open_configured(one: &RepositoryConfig) -> Result<Repo, Failure> {
+    Ok(Repo::unlock(place_at(&one.address()?, &one.credentials()?)?, one.user_key()?.as_ref())?)
 }
 
 /// The key that a reference leads to. A wrong reference is not repeated: it may be the key.

@@ -4,6 +4,7 @@ pub mod checking;
 pub mod lock;
 pub mod log;
 pub mod notify;
+mod protecting;
 pub mod running;
 pub mod settings;
 

@@ -32,11 +32,11 @@ fn the_archive_is_pg_wal_and_what_pg_receivewal_has() {
         server.sql("SELECT pg_switch_wal(); CREATE TABLE more ()");
         let peer_ran = major < 16
             && server.local().client("pg_receivewal").is_ok_and(|mut command| {
-            let dsn = server.dsn("postgres").replace(" dbname=postgres", "");
-            command.args(["--no-loop", "--no-sync", "--directory"]).arg(peer.path());
-            command.args(["--slot=peer", &format!("--endpos={until}"), &format!("--dbname={dsn}")]);
-            command.status().unwrap().success()
-        });
+                let dsn = server.dsn("postgres").replace(" dbname=postgres", "");
+                command.args(["--no-loop", "--no-sync", "--directory"]).arg(peer.path());
+                command.args(["--slot=peer", &format!("--endpos={until}"), &format!("--dbname={dsn}")]);
+                command.status().unwrap().success()
+            });
         let archive = site.archive();
         assert!(archive.len() > 4 && received.archived > 0, "{:?}", archive.keys());
         let pg_wal = files(&server.data_dir().join("pg_wal"));

@@ -6,7 +6,7 @@ use crate::{
     failure::Failure,
     ledger,
     output::{ReportFile, json, print},
-    progress, report,
+    progress, protection, report,
 };
 use std::io::Write;
 use surus_check::{
@@ -41,8 +41,10 @@ pub async fn run(global: &Global, args: CheckArgs) -> Result<u8, Failure> {
     // A path that cannot be written is found out before the server is bothered.
     let html = args.html.as_deref().map(ReportFile::open).transpose()?;
     let given = given(&args.targets, &config)?;
+    let repositories = tokio::task::block_in_place(|| protection::look(&config.repository, args.repo.as_deref()));
     let options = Options {
         only: args.only,
+        repositories,
         databases: args.database,
         config: config.check.clone(),
         prove: args.prove,

@@ -100,6 +100,9 @@ fn settings(listen: SocketAddr, data_dir: PathBuf, targets: &[(&str, String)]) -
         remotes: Vec::new(),
         check_every: None,
         check: surus_check::options::CheckConfig::default(),
+        repositories: Vec::new(),
+        backups: Vec::new(),
+        config: None,
     })
 }
 

@@ -3,7 +3,7 @@
 //! A run has the place of the second session with its target, so there are never more than two: the one that watches,
 //! and one for the checks. Targets take turns, [`SIDE_BY_SIDE`] at a time.
 
-use crate::{failure::Failure, ledger};
+use crate::{config::RepositoryConfig, failure::Failure, ledger, protection};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,6 +57,8 @@ pub struct Plan {
     /// None: never.
     pub every: Option<Duration>,
     pub config: CheckConfig,
+    /// Where backups are: the checks look at what they hold.
+    pub repositories: Vec<RepositoryConfig>,
     /// Names of targets.
     pub targets: Vec<String>,
 }
@@ -135,7 +137,7 @@ impl Worker {
             if let Some(every) = plan.every {
                 let due = self.due(&names);
                 if !due.is_empty() {
-                    self.round(due, every, &plan.config).await;
+                    self.round(due, every, &plan).await;
                 }
             }
             tokio::select! {
@@ -163,9 +165,16 @@ impl Worker {
     }
 
     /// One run of each of these targets. What checks know of other nodes comes first.
-    async fn round(&mut self, due: Vec<String>, every: Duration, config: &CheckConfig) {
-        let options =
-            Options { config: config.clone(), time_limit: RUN_WITHIN, one_session: true, ..Options::default() };
+    async fn round(&mut self, due: Vec<String>, every: Duration, plan: &Plan) {
+        let configured = plan.repositories.clone();
+        let repositories = tokio::task::spawn_blocking(move || protection::look(&configured, None)).await;
+        let options = Options {
+            config: plan.config.clone(),
+            time_limit: RUN_WITHIN,
+            one_session: true,
+            repositories: repositories.unwrap_or_default(),
+            ..Options::default()
+        };
         if self.targets.len() > 1 {
             self.gather(&due, &options).await;
         }

@@ -2,6 +2,7 @@
 
 use super::{
     checking::{Checking, Plan},
+    protecting::{self, Protecting},
     settings::{Remote, Settings},
 };
 use crate::{config::ObserveConfig, failure::Failure};
@@ -24,6 +25,7 @@ pub struct Running {
     observatory: Arc<Observatory>,
     remote_write: Arc<RemoteWrite>,
     checking: Checking,
+    protecting: Protecting,
 }
 
 impl Running {
@@ -50,8 +52,9 @@ impl Running {
             Arc::clone(&reports),
             plan(settings),
         );
+        let protecting = Protecting::start(Arc::clone(&observatory), Arc::clone(&store), protection(settings));
         let site = Site::new(access, Arc::clone(&observatory), store, Arc::clone(&remote_write), reports, ledger);
-        Ok(Self { site: Arc::new(site), observatory, remote_write, checking })
+        Ok(Self { site: Arc::new(site), observatory, remote_write, checking, protecting })
     }
 
     /// Takes over what can be changed while it runs.
@@ -59,19 +62,30 @@ impl Running {
         self.remote_write.reload(receivers(&new.remotes)).await?;
         self.observatory.reload(watched(new), observe(&new.observe)).await;
         self.checking.reload(plan(new));
+        self.protecting.reload(protection(new));
         Ok(())
     }
 
     /// Ends watching first, so that its last words are still stored and sent.
     pub async fn stop(&self) {
+        self.protecting.stop();
         self.checking.stop();
         self.observatory.stop().await;
         self.remote_write.stop().await;
     }
 }
 
+fn protection(settings: &Settings) -> protecting::Plan {
+    protecting::Plan {
+        backups: settings.backups.clone(),
+        repositories: settings.repositories.clone(),
+        config: settings.config.clone(),
+    }
+}
+
 fn plan(settings: &Settings) -> Plan {
     Plan {
+        repositories: settings.repositories.clone(),
         every: settings.check_every,
         config: settings.check.clone(),
         targets: settings.targets.iter().map(|target| target.name.clone()).collect(),

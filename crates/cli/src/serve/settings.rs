@@ -4,7 +4,8 @@ use crate::{
     args::{Global, ServeArgs},
     command::given,
     config::{
-        Config, ObserveConfig, RemoteWriteConfig, SamplesConfig, SecretRef, TargetConfig,
+        BackupConfig, Config, ObserveConfig, RemoteWriteConfig, RepositoryConfig, SamplesConfig, SecretRef,
+        TargetConfig,
         quantity::{Size, Span},
     },
     failure::Failure,
@@ -72,6 +73,10 @@ pub struct Settings {
     /// How often the checks run; none for never.
     pub check_every: Option<Duration>,
     pub check: CheckConfig,
+    pub repositories: Vec<RepositoryConfig>,
+    pub backups: Vec<BackupConfig>,
+    /// The configuration file, where there is one.
+    pub config: Option<PathBuf>,
 }
 
 impl Settings {
@@ -100,6 +105,9 @@ impl Settings {
             check_every: config.check_every().map_err(|why| Failure::new(code::CONFIG_SYNTAX, why))?,
             observe: config.observe,
             check: config.check,
+            repositories: config.repository,
+            backups: config.backup,
+            config: Config::path(global.config.as_deref()),
             samples: config.samples,
         })
     }
@@ -123,6 +131,12 @@ impl Settings {
         for watched in &self.targets {
             let cluster = watched.cluster.as_ref().map(|name| format!(", cluster {name}")).unwrap_or_default();
             set(&format!("target {}", watched.name), &format!("{}{cluster}", watched.target.label()));
+        }
+        for one in &self.repositories {
+            set(&format!("repository {}", one.name), &one.place);
+        }
+        for one in &self.backups {
+            set(&format!("backup {} in {}", one.target, one.repository), &format!("{one:?}"));
         }
         for remote in &self.remotes {
             set(&format!("remote_write {}", remote.config.name), &remote.config.url);

@@ -2,7 +2,7 @@
 
 use crate::{
     args::{DataFormat, Global},
-    config::quantity::Span,
+    config::{Config, quantity::Span},
     failure::Failure,
     output::{json, print},
     paint::Paint,
@@ -12,6 +12,7 @@ use crate::{
 use clap::Args;
 use std::{fmt::Write, sync::Arc};
 use surus_backup::{
+    hook,
     manifest::BackupKind,
     repo::codec::Codec,
     take::{TakeOptions, Taken, take},
@@ -33,7 +34,7 @@ Exit status: 0 complete · 1 complete, with damaged pages · 2 usage · 3 it can
 pub struct RunArgs {
     #[command(flatten)]
     pub repo: RepoArgs,
-    /// Connection string of the primary or of a standby
+    /// Connection string of the primary or of a standby, or the name of a target of surus.toml
     #[arg(value_name = "DSN")]
     pub dsn: String,
     /// All of it, whatever there is already
@@ -57,13 +58,19 @@ pub struct RunArgs {
     /// How long to wait at the end for WAL to come into the archive
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = Span::parse)]
     pub wal_timeout: Span,
+    /// A command to run before; when it fails there is no backup
+    #[arg(long, value_name = "COMMAND")]
+    pub before: Option<String>,
+    /// A command to run afterwards, also when the backup failed: SURUS_BACKUP_RESULT says complete or failed
+    #[arg(long, value_name = "COMMAND")]
+    pub after: Option<String>,
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     pub format: DataFormat,
 }
 
 /// Runs the command.
 pub async fn run(global: &Global, args: RunArgs) -> Result<u8, Failure> {
-    let target = Target::parse(&args.dsn)?;
+    let target = target(global, &args.dsn)?;
     let repo = tokio::task::block_in_place(|| args.repo.open_or_create())?;
     let kind = match (args.full, args.incremental) {
         (true, _) => Some(BackupKind::Full),
@@ -81,13 +88,37 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<u8, Failure> {
     };
     let monitor: Arc<dyn Monitor> = Arc::from(progress::monitor(global.quiet || args.format == DataFormat::Json));
     let watch = Stopwatch::start();
-    let taken = take(&repo, &target, &options, &monitor).await?;
+    let repository = ("SURUS_REPOSITORY", repo.address());
+    if let Some(command) = &args.before {
+        tokio::task::block_in_place(|| hook::run(command, std::slice::from_ref(&repository), hook::WITHIN))?;
+    }
+    let taken = take(&repo, &target, &options, &monitor).await;
+    let after = args.after.as_ref().map_or(Ok(()), |command| {
+        let label = taken.as_ref().map_or_else(|_| String::new(), |taken| taken.about.label.clone());
+        let result = if taken.is_ok() { "complete" } else { "failed" };
+        let about = [repository, ("SURUS_BACKUP", label), ("SURUS_BACKUP_RESULT", result.to_owned())];
+        tokio::task::block_in_place(|| hook::run(command, &about, hook::WITHIN))
+    });
+    let taken = taken?;
     let seconds = watch.elapsed().as_secs_f64();
     match args.format {
         DataFormat::Json => print(&json(&as_json(&taken, seconds))?)?,
         DataFormat::Text => print(&as_text(&taken, seconds))?,
     }
+    // The backup is complete and told; that the hook failed is told, too.
+    after?;
     Ok(if taken.about.bad_pages.is_empty() { 0 } else { code::BACKUP_PAGES.exit as u8 })
+}
+
+/// The target: a name of the configuration, else a connection string.
+fn target(global: &Global, text: &str) -> Result<Target, Failure> {
+    if !text.contains(['=', '/', ':']) {
+        let config = Config::load(global.config.as_deref())?;
+        if let Some(named) = config.target.iter().find(|target| target.name == text) {
+            return Ok(Target::parse(&named.resolved_dsn()?)?);
+        }
+    }
+    Ok(Target::parse(text)?)
 }
 
 fn as_json(taken: &Taken, seconds: f64) -> serde_json::Value {
