@@ -20,6 +20,7 @@ pub mod hook;
 pub mod manifest;
 pub mod protection;
 pub mod repo;
+pub mod restore;
 pub mod schedule;
 pub mod take;
 pub mod verify;

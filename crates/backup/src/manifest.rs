@@ -98,6 +98,9 @@ pub struct About {
     pub bundles: u32,
     /// `surus --version`.
     pub surus: String,
+    /// The next transaction id when the backup ended, with its epoch: none from it on had begun.
+    #[serde(default)]
+    pub next_xid: Option<u64>,
 }
 
 /// Consecutive blocks of a file, and where they are.
@@ -344,6 +347,7 @@ pub(crate) mod tests {
             bad_pages: Vec::new(),
             bundles: 1,
             surus: "0.1.0".into(),
+            next_xid: Some(1000),
         };
         let file = FileEntry {
             path: "PG_VERSION".into(),

@@ -171,6 +171,7 @@ fn describe(
         bad_pages: read.bad_pages.clone(),
         bundles: read.bundles,
         surus: env!("CARGO_PKG_VERSION").to_owned(),
+        next_xid: ended.next_xid,
     }
 }
 

@@ -162,6 +162,7 @@ codes! {
     RESTORE_DIRECTORY "SURUS-B041" Precondition "the directory is not one to restore into" "Give an empty one with --to, or --delta for an older copy of the same cluster that is not running."
     RESTORE_ROOM "SURUS-B042" Precondition "the restore would not fit" "Make room, or give another directory with --to."
     RESTORE_START "SURUS-B043" Outside "the restored server did not come up" "Its log's last lines are above; the restored files are complete."
+    RESTORE_USAGE "SURUS-B044" Usage "the restore was not asked for in a way that can be done" "Examples: surus restore --help"
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

@@ -11,7 +11,7 @@ use std::{
     io::{Read, Seek, SeekFrom, Write},
     net::TcpListener,
     os::unix::{
-        fs::{OpenOptionsExt, PermissionsExt},
+        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -137,6 +137,8 @@ pub struct LocalServer {
     port_is_fixed: bool,
     child: Option<Child>,
     log_start: u64,
+    /// Further arguments of the server program.
+    arguments: Vec<String>,
 }
 
 impl LocalServer {
@@ -171,6 +173,40 @@ impl LocalServer {
             return Err(LocalError::Directory { path: server.data.clone(), problem: "is no data directory".into() });
         }
         server.write_own_settings()?;
+        Ok(server)
+    }
+
+    /// A server in a data directory that is somebody's, e.g. a restored one: none of its files is written. Port, socket
+    /// directory (the data directory, where its path is short enough) and log are given on the command line; it
+    /// listens on 127.0.0.1, on this port or a free one.
+    ///
+    /// # Errors
+    /// The directory is not usable, or does not belong to the account that the server would run as.
+    pub fn in_place(programs: &Programs, data: &Path, superuser: &str, port: Option<u16>) -> Result<Self, LocalError> {
+        let unusable = |problem: String| LocalError::Directory { path: data.to_owned(), problem };
+        let owner = fs::metadata(data).map_err(|error| LocalError::directory(data, &error))?.uid();
+        if !data.join("PG_VERSION").is_file() {
+            return Err(unusable("is no data directory".into()));
+        }
+        let account = Account::unprivileged()?;
+        if owner != account.uid() {
+            let problem = format!("belongs to uid {owner}, and the server would run as uid {}", account.uid());
+            return Err(unusable(problem));
+        }
+        let mut server = Self::at(programs, data, superuser)?;
+        server.data.clone_from(&server.dir);
+        (server.loopback, server.port_is_fixed) = (true, true);
+        server.port = port.map_or_else(free_port, Ok)?;
+        let settings = [
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("port", server.port.to_string()),
+            ("unix_socket_directories", server.socket_dir.display().to_string()),
+            ("logging_collector", "off".into()),
+            ("log_destination", "stderr".into()),
+            ("lc_messages", "C".into()),
+        ];
+        server.arguments =
+            settings.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect();
         Ok(server)
     }
 
@@ -245,6 +281,7 @@ impl LocalServer {
             port_is_fixed: false,
             child: None,
             log_start: 0,
+            arguments: Vec::new(),
         })
     }
 }
@@ -457,7 +494,7 @@ impl LocalServer {
         self.log_start = log.metadata().map_or(0, |meta| meta.len());
         let also_log = log.try_clone().map_err(|error| LocalError::directory(&log_path, &error))?;
         let mut command = self.program("postgres")?;
-        command.arg("-D").arg(&self.data).stdin(Stdio::null()).stdout(also_log).stderr(log);
+        command.arg("-D").arg(&self.data).args(&self.arguments).stdin(Stdio::null()).stdout(also_log).stderr(log);
         // A group of its own: an interrupt at the terminal is for us, who then stop it in good order.
         command.process_group(0);
         match command.spawn() {

@@ -6,7 +6,7 @@ use crate::{
     block::{BLOCK, BlockHash},
     chain::{Chain, Source},
     error::{BackupError, Result},
-    manifest::{ChunkEntry, Run},
+    manifest::{ChunkEntry, Manifest, Run},
     repo::{
         Cluster,
         container::{Damage, Kind},
@@ -22,10 +22,16 @@ use std::{
 
 /// Hashes of blocks, kept in a file without a name: a large cluster has more of them than memory should hold.
 #[derive(Debug)]
-pub struct Known {
+pub struct Hashes {
     spool: File,
     /// For each backup and each of its chunks: the number of the chunk's first hash in the spool.
     chunks: Vec<Vec<u64>>,
+}
+
+/// Blocks of files, and their hashes.
+#[derive(Debug)]
+pub struct Known {
+    hashes: Hashes,
     files: HashMap<String, Vec<Source>>,
 }
 
@@ -37,22 +43,22 @@ pub struct KnownBlock {
     pub at: u32,
 }
 
-impl Known {
-    /// Of a chain: what its newest backup looks like.
+impl Hashes {
+    /// Of all blocks that the backups hold themselves.
     ///
     /// # Errors
     /// When an index cannot be read.
-    pub fn of_chain(cluster: &Cluster, chain: Chain) -> Result<Self> {
+    pub fn of_backups(cluster: &Cluster, backups: &[Manifest]) -> Result<Self> {
         let mut spool = Spool::new()?;
         let mut chunks = Vec::new();
-        for manifest in &chain.backups {
+        for manifest in backups {
             let label = &manifest.about.label;
             let mut first: HashMap<(u32, u32), u64> = HashMap::new();
             let bundles: BTreeSet<_> = manifest.chunks.iter().map(|chunk| chunk.bundle).collect();
             for bundle in bundles {
                 let Some((index, hashes)) = read_index(cluster, label, bundle)? else {
                     let name = cluster.names.bundle_index(label, bundle);
-                    return Err(cluster.repo.missing(&name, &format!("an incremental backup on {label}")));
+                    return Err(cluster.repo.missing(&name, &format!("what compares with backup {label}")));
                 };
                 spool.add(&index, &hashes, |chunk, at| {
                     first.insert((bundle, chunk), at);
@@ -61,10 +67,34 @@ impl Known {
             let at = |chunk: &ChunkEntry| first.get(&(chunk.bundle, chunk.index)).copied().unwrap_or(u64::MAX);
             chunks.push(manifest.chunks.iter().map(at).collect());
         }
+        Ok(Self { spool: spool.finish()?, chunks })
+    }
+
+    /// Of a source's blocks; `None` when they are not known.
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub fn of(&self, source: &Source) -> Result<Option<Vec<BlockHash>>> {
+        let first = self.chunks.get(usize::from(source.backup)).and_then(|chunks| chunks.get(source.chunk as usize));
+        let Some(first) = first.filter(|first| **first != u64::MAX) else { return Ok(None) };
+        let mut hashes = vec![[0; 16]; source.count as usize];
+        let at = (first + u64::from(source.at)) * 16;
+        self.spool.read_exact_at(hashes.as_flattened_mut(), at).map_err(spooling)?;
+        Ok(Some(hashes))
+    }
+}
+
+impl Known {
+    /// Of a chain: what its newest backup looks like.
+    ///
+    /// # Errors
+    /// When an index cannot be read.
+    pub fn of_chain(cluster: &Cluster, chain: Chain) -> Result<Self> {
+        let hashes = Hashes::of_backups(cluster, &chain.backups)?;
         let Chain { mut backups, sources } = chain;
         let newest = backups.pop().map(|manifest| manifest.files).unwrap_or_default();
         let files = newest.into_iter().map(|file| file.path).zip(sources).collect();
-        Ok(Self { spool: spool.finish()?, chunks, files })
+        Ok(Self { hashes, files })
     }
 
     /// Of a backup that was broken off: its whole bundles, as one backup, with their chunks.
@@ -91,7 +121,7 @@ impl Known {
             }
         }
         files.values_mut().for_each(|sources| sources.sort_unstable_by_key(|source| source.block));
-        Ok((Self { spool: spool.finish()?, chunks: vec![firsts], files }, chunks))
+        Ok((Self { hashes: Hashes { spool: spool.finish()?, chunks: vec![firsts] }, files }, chunks))
     }
 
     /// The known blocks of a file by their numbers.
@@ -102,17 +132,13 @@ impl Known {
         let Some(sources) = self.files.get(path) else { return Ok(Vec::new()) };
         let mut blocks = Vec::new();
         for source in sources {
-            let first =
-                self.chunks.get(usize::from(source.backup)).and_then(|chunks| chunks.get(source.chunk as usize));
-            let Some(first) = first.filter(|first| **first != u64::MAX) else { continue };
-            let mut bytes = vec![0; source.count as usize * 16];
-            self.spool.read_exact_at(&mut bytes, (first + u64::from(source.at)) * 16).map_err(spooling)?;
+            let Some(hashes) = self.hashes.of(source)? else { continue };
             let end = (source.block + source.count) as usize;
             if blocks.len() < end {
                 blocks.resize(end, None);
             }
-            for (number, hash) in (0..).zip(bytes.as_chunks::<16>().0) {
-                let known = KnownBlock { hash: *hash, chunk: source.chunk, at: source.at + number };
+            for (number, hash) in (0..).zip(hashes) {
+                let known = KnownBlock { hash, chunk: source.chunk, at: source.at + number };
                 blocks[(source.block + number) as usize] = Some(known);
             }
         }

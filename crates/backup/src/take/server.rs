@@ -45,6 +45,8 @@ pub struct Ended {
     pub timeline: u32,
     pub backup_label: String,
     pub tablespace_map: Option<String>,
+    /// The next transaction id, with its epoch.
+    pub next_xid: Option<u64>,
 }
 
 /// Opens a session and asks what must be known before.
@@ -154,6 +156,9 @@ impl Begun {
         );
         let rows = self.session.ask(&sql).await?;
         let row = rows.first()?;
+        // A statement of its own: the one above saw the transactions that there were before it stopped the backup.
+        let next = self.session.ask("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS xid").await?;
+        let next_xid = next.first()?.opt_str("xid")?.and_then(|xid| xid.parse().ok());
         let backup_label = row.text("labelfile")?;
         let map = row.opt_str("spcmapfile")?.map(str::trim_end).filter(|map| !map.is_empty());
         let timeline = line_of(&backup_label, "START TIMELINE: ").and_then(|text| text.parse().ok());
@@ -163,6 +168,7 @@ impl Begun {
             stopped_at: moment(row.f64("at")?)?,
             timeline: timeline.ok_or_else(odd)?,
             tablespace_map: map.map(|map| format!("{map}\n")),
+            next_xid,
             backup_label,
         };
         self.session.close().await;
