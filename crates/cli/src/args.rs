@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::{
-    command::{backup::BackupVerb, wal::WalVerb},
+    command::{backup::BackupVerb, restore::RestoreArgs, wal::WalVerb},
     demo::schema::ROWS,
 };
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -82,6 +82,8 @@ pub enum Command {
         #[command(subcommand)]
         verb: WalVerb,
     },
+    /// Bring a cluster back, to the latest moment or to one that you name
+    Restore(Box<RestoreArgs>),
     /// A range of time as one file to send
     Report {
         #[command(subcommand)]

@@ -11,6 +11,7 @@ mod promql;
 mod proof;
 mod query;
 mod report;
+pub mod restore;
 mod serve;
 mod top;
 mod tune;
@@ -44,6 +45,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Event { verb } => event::run(&global, verb).await,
         Command::Backup { verb } => backup::run(&global, verb).await,
         Command::Wal { verb } => wal::run(&global, verb).await,
+        Command::Restore(args) => restore::run(&global, &args),
         Command::Report { verb: ReportVerb::Instance(report) } => report::run(&global, report).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),

@@ -67,6 +67,22 @@ impl RepoArgs {
         Ok((place_at(&way.address, &way.credentials)?, way.key))
     }
 
+    /// The same flags for a command that somebody else runs, from another directory.
+    pub fn words(&self) -> Vec<String> {
+        let absolute = |path: &str| match std::path::absolute(path) {
+            Ok(path) => path.display().to_string(),
+            Err(_) => path.to_owned(),
+        };
+        let named = !self.repo.contains('/') && !std::path::Path::new(&self.repo).is_dir();
+        let place = if named || self.repo.contains("://") { self.repo.clone() } else { absolute(&self.repo) };
+        let mut words = vec!["--repo".to_owned(), place];
+        if let Some(key) = &self.key {
+            let key = key.strip_prefix("file:").map_or_else(|| key.clone(), |path| format!("file:{}", absolute(path)));
+            words.extend(["--key".to_owned(), key]);
+        }
+        words
+    }
+
     fn way(&self) -> Result<Way, Failure> {
         let mut way = self.place_of()?;
         if let Some(reference) = &self.key {
