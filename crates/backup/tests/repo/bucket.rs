@@ -36,7 +36,11 @@ pub fn address(port: u16, folder: &str) -> BucketAddress {
 
 /// A folder of its own in the bucket.
 pub fn place(port: u16) -> BucketPlace {
+    place_with(port, hasty())
+}
+
+pub fn place_with(port: u16, patience: Patience) -> BucketPlace {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let folder = format!("test/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    BucketPlace::new(&address(port, &folder), &keys(), hasty()).unwrap()
+    BucketPlace::new(&address(port, &folder), &keys(), patience).unwrap()
 }
