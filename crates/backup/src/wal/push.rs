@@ -124,7 +124,12 @@ impl Archiver {
         threads: usize,
         unchanged: impl FnOnce() -> Result<()>,
     ) -> Result<Pushed> {
-        let cluster = match file_kind(name).ok_or_else(|| no_name(name))? {
+        let kind = file_kind(name).ok_or_else(|| no_name(name))?;
+        // A folder that was unmounted meanwhile must not be made anew, or filled, on the disk below it.
+        if self.repo.place().local_folder().is_some() {
+            self.repo.still_there()?;
+        }
+        let cluster = match kind {
             FileKind::Segment | FileKind::Partial => self.check_segment(name, content)?,
             kind @ (FileKind::History | FileKind::Backup) => self.check_text(kind, name, content)?,
         };

@@ -127,10 +127,8 @@ impl Role for Fetching {
     fn directory(&self) -> &Path {
         &self.spool
     }
-}
 
-impl Drop for Fetching {
-    fn drop(&mut self) {
+    fn end(&self) {
         drop(fs::remove_dir_all(&self.spool));
     }
 }

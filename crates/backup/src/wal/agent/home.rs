@@ -6,7 +6,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -34,6 +34,14 @@ impl Home {
     /// # Errors
     /// When the directory cannot be made or is not private to this user.
     pub fn of(words: &[&OsStr]) -> Result<Self> {
+        Self::within(usual_directory(), words)
+    }
+
+    /// As [`Home::of`], in another directory.
+    ///
+    /// # Errors
+    /// As for [`Home::of`].
+    pub fn within(directory: PathBuf, words: &[&OsStr]) -> Result<Self> {
         let mut key = blake3::Hasher::new();
         let program =
             fs::metadata("/proc/self/exe").map(|about| (about.dev(), about.ino(), about.mtime(), about.size()));
@@ -42,7 +50,8 @@ impl Home {
             key.update(&(word.len() as u64).to_le_bytes()).update(word.as_bytes());
         }
         let key = key.finalize().to_hex()[..16].to_owned();
-        let home = Self { directory: private_directory()?, key };
+        make_private(&directory)?;
+        let home = Self { directory, key };
         match home.socket().as_os_str().len() {
             length if length > SOCKET_PATH_LIMIT => Err(unusable(&home.directory, "its path is too long for a socket")),
             _ => Ok(home),
@@ -76,16 +85,20 @@ impl Home {
         open.create(true).mode(0o600).open(&path).map_err(BackupError::file("cannot write", &path))
     }
 
-    /// Claims it for this process, for as long as the file is open. `None` when another agent has it.
+    /// Claims it for this process, for as long as the file is open; its number stands in it. `None` when another agent
+    /// has it.
     ///
     /// # Errors
     /// When it cannot be asked.
     pub fn claim(&self) -> Result<Option<File>> {
         let path = self.directory.join(format!("{}.lock", self.key));
         let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open.map_err(BackupError::file("cannot open", &path))?;
+        let mut file = open.map_err(BackupError::file("cannot open", &path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => {
+                let number = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+                number.map(|()| Some(file)).map_err(BackupError::file("cannot write", &path))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(BackupError::file("cannot lock", &path)(error.into())),
         }
@@ -93,23 +106,26 @@ impl Home {
 }
 
 /// `SURUS_RUN_DIR`, else a folder of the user's runtime directory, else one in /tmp with the user's number.
-fn private_directory() -> Result<PathBuf> {
-    let user = rustix::process::geteuid().as_raw();
+fn usual_directory() -> PathBuf {
     let given = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let directory = given("SURUS_RUN_DIR")
+    given("SURUS_RUN_DIR")
         .or_else(|| given("XDG_RUNTIME_DIR").map(|folder| folder.join("surus")))
-        .unwrap_or_else(|| PathBuf::from(format!("/tmp/surus-{user}")));
-    match DirBuilder::new().mode(0o700).create(&directory) {
+        .unwrap_or_else(|| PathBuf::from(format!("/tmp/surus-{}", rustix::process::geteuid().as_raw())))
+}
+
+fn make_private(directory: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(BackupError::file("cannot create", &directory)(error));
+            return Err(BackupError::file("cannot create", directory)(error));
         }
         _ => {}
     }
-    let about = fs::symlink_metadata(&directory).map_err(BackupError::file("cannot look at", &directory))?;
+    let about = fs::symlink_metadata(directory).map_err(BackupError::file("cannot look at", directory))?;
+    let ours = about.uid() == rustix::process::geteuid().as_raw();
     // In /tmp anybody may have made it before.
-    match about.is_dir() && about.uid() == user && about.mode() & 0o077 == 0 {
-        true => Ok(directory),
-        false => Err(unusable(&directory, "it is not a directory of this user's alone (mode 0700)")),
+    match about.is_dir() && ours && about.mode() & 0o077 == 0 {
+        true => Ok(()),
+        false => Err(unusable(directory, "it is not a directory of this user's alone (mode 0700)")),
     }
 }
 

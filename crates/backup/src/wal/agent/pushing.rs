@@ -99,4 +99,6 @@ impl Role for Pushing {
     fn directory(&self) -> &Path {
         &self.pg_wal
     }
+
+    fn end(&self) {}
 }

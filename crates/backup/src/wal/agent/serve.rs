@@ -61,6 +61,9 @@ pub trait Role: Send + Sync + 'static {
 
     /// The directory without which it is of no use.
     fn directory(&self) -> &Path;
+
+    /// Leaves nothing behind.
+    fn end(&self);
 }
 
 /// Since when nobody asked, and how many are being answered.
@@ -130,6 +133,8 @@ pub fn serve(
             callers.now.fetch_sub(1, Ordering::SeqCst);
         });
     }
+    drop(fs::remove_file(&socket));
+    role.end();
     monitor.note("the agent ends");
     Ok(())
 }
@@ -143,12 +148,9 @@ fn watch(callers: &Callers, socket: &Path, own: u64, role: &dyn Role, idle: Dura
         let ours = fs::metadata(socket).is_ok_and(|about| about.ino() == own);
         if unasked || !ours || !role.directory().is_dir() {
             callers.ended.store(true, Ordering::SeqCst);
-            // Connects before the name is gone; where it is not ours any more, the process is ended from here.
-            let woken = ours && UnixStream::connect(socket).is_ok();
-            if ours {
-                drop(fs::remove_file(socket));
-            }
-            if !woken {
+            // Who listens wakes up by a connection. Where that is not possible any more, the process is ended from here.
+            if !ours || UnixStream::connect(socket).is_err() {
+                role.end();
                 std::process::exit(0);
             }
             return;
