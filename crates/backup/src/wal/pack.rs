@@ -84,6 +84,9 @@ pub fn sealed(repo: &Repo, name: &str, codec: Codec, content: &dyn Content, thre
     Ok(object.finish())
 }
 
+/// A chunk that was compressed, and the hash of its content before.
+type PackedChunk = io::Result<(Packed, Hash)>;
+
 fn pack_chunk(
     content: &dyn Content,
     index: usize,
@@ -103,7 +106,7 @@ fn pack_together(
     threads: usize,
 ) -> io::Result<Vec<(Packed, Hash)>> {
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, io::Result<(Packed, Hash)>)>> = Mutex::default();
+    let done: Mutex<Vec<(usize, PackedChunk)>> = Mutex::default();
     let work = || {
         let (mut packer, mut raw) = (Packer::new(codec), Vec::new());
         loop {

@@ -148,7 +148,7 @@ fn watch(callers: &Callers, socket: &Path, own: u64, role: &dyn Role, idle: Dura
         let ours = fs::metadata(socket).is_ok_and(|about| about.ino() == own);
         if unasked || !ours || !role.directory().is_dir() {
             callers.ended.store(true, Ordering::SeqCst);
-            // Who listens wakes up by a connection. Where that is not possible any more, the process is ended from here.
+            // Who listens wakes up by a connection. Where that is not possible any more, the process ends here.
             if !ours || UnixStream::connect(socket).is_err() {
                 role.end();
                 std::process::exit(0);
