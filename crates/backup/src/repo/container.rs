@@ -306,8 +306,12 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 /// Random bytes from the operating system.
 pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    // aws-lc ends the process when the system has no randomness; there is no error to pass on.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    // From the kernel itself: aws-lc's generator works for 30 ms before its first byte, as long as a segment takes.
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if got != Ok(N) {
+        // It ends the process when the system has no randomness; there is no error to pass on.
+        let _ = aws_lc_rs::rand::fill(&mut bytes);
+    }
     bytes
 }
 
