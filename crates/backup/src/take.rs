@@ -11,6 +11,8 @@ pub mod mark;
 pub mod read;
 pub mod scan;
 pub mod server;
+mod stream;
+pub mod tar;
 mod work;
 
 use crate::{
@@ -32,7 +34,7 @@ use std::{
     time::Duration,
 };
 use surus_core::{clock::Deadline, code, lsn::Lsn, monitor::Monitor};
-use surus_pg::Target;
+use surus_pg::{Session, Target};
 use work::{Read, Work};
 
 /// How a backup is to be taken.
@@ -51,6 +53,8 @@ pub struct TakeOptions {
     pub wal_within: Duration,
     /// Incremental backups after a full one, at most, when `kind` is left open.
     pub incrementals: usize,
+    /// How the files are read; `None` is from the data directory where it is on this machine, else over the network.
+    pub method: Option<Method>,
 }
 
 impl Default for TakeOptions {
@@ -63,6 +67,7 @@ impl Default for TakeOptions {
             fast: true,
             wal_within: Duration::from_secs(60),
             incrementals: 6,
+            method: None,
         }
     }
 }
@@ -84,10 +89,7 @@ pub struct Taken {
 /// When it was not taken. What was stored stays for the next one.
 pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: &Arc<dyn Monitor>) -> Result<Taken> {
     let (session, facts) = server::connect(target).await?;
-    let data = server::local_data_directory(&session, &facts).map_err(|why| {
-        let text = format!("the files of {} cannot be read from here: {why}", target.label());
-        BackupError::refused(code::BACKUP_REFUSED, text)
-    })?;
+    let data = data_directory(target, &session, &facts, options, monitor)?;
     let cluster = repo.cluster(facts.system_identifier);
     let major = surus_core::version::Version::from_num(facts.version).major();
     let parent = {
@@ -101,30 +103,33 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
     let (there, wanted) = (cluster.clone(), parent.clone());
     let mark = blocking(move || BeginMark::claim(&there, wanted.is_none(), wanted)).await?;
     monitor.note(&format!("backup {} begins", mark.label()));
-    let begun = Begun::begin(session, facts.clone(), mark.label(), options.fast).await?;
-    let (start_lsn, started_at) = (begun.start_lsn, begun.started_at);
     let work = Work {
         cluster: cluster.clone(),
         label: mark.label().to_owned(),
-        data: data.clone(),
+        data: data.clone().unwrap_or_default(),
         options: options.clone(),
         verify_pages: facts.checksums && facts.page_size as usize == crate::block::BLOCK,
         monitor: monitor.clone(),
     };
     let parent_label = parent.clone();
-    let read = blocking(move || {
-        let base = parent.map(|label| Chain::read(&work.cluster, &label)).transpose()?;
-        let base = base.map(|chain| Known::of_chain(&work.cluster, chain)).transpose()?;
-        work.read_all(base.as_ref())
+    let there = cluster.clone();
+    let base = blocking(move || {
+        let base = parent.map(|label| Chain::read(&there, &label)).transpose()?;
+        base.map(|chain| Known::of_chain(&there, chain)).transpose()
     })
     .await?;
-    let ended = begun.end().await?;
+    let Gathered { read, ended, start_lsn, started_at, brought } = match data {
+        Some(_) => gather_here(work, base, session, &facts).await?,
+        None => stream::gather(work, base, target, session, &facts).await?,
+    };
     let about = describe(mark.label(), parent_label, &facts, &ended, (start_lsn, started_at), &read, options.codec);
+    let method = if data.is_some() { Method::Local } else { Method::Stream };
+    let about = About { method, ..about };
     let manifest = Manifest { about, directories: read.directories, files: read.manifest_files, chunks: read.chunks };
     let (within, codec, monitor) = (options.wal_within, options.codec, monitor.clone());
     blocking(move || {
         let wal = WalWanted::of(&facts, &ended, start_lsn);
-        let segments_pushed = wal.await_in(&cluster, Some(&data), codec, within, &monitor)?;
+        let segments_pushed = brought + wal.await_in(&cluster, data.as_deref(), codec, within, &monitor)?;
         parents_are_there(&cluster, manifest.about.parent.clone())?;
         catalogue::write_manifest(&cluster, &manifest)?;
         mark.done()?;
@@ -132,6 +137,48 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
         Ok(Taken { about: manifest.about, files, taken_over: read.taken_over, segments_pushed })
     })
     .await
+}
+
+/// Where the files can be read here; `None` when they are to come over the network.
+fn data_directory(
+    target: &Target,
+    session: &Session,
+    facts: &ServerFacts,
+    options: &TakeOptions,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<Option<PathBuf>> {
+    if options.method == Some(Method::Stream) {
+        return Ok(None);
+    }
+    match server::local_data_directory(session, facts) {
+        Ok(data) => Ok(Some(data)),
+        Err(why) if options.method.is_none() => {
+            monitor.note(&format!("over the network, for the files cannot be read from here: {why}"));
+            Ok(None)
+        }
+        Err(why) => {
+            let text = format!("the files of {} cannot be read from here: {why}", target.label());
+            Err(BackupError::refused(code::BACKUP_REFUSED, text))
+        }
+    }
+}
+
+/// All files, and what the server said at the beginning and at the end.
+struct Gathered {
+    read: Read,
+    ended: Ended,
+    start_lsn: Lsn,
+    started_at: Timestamp,
+    /// WAL segments that were archived on the way.
+    brought: u64,
+}
+
+/// From the data directory on this machine.
+async fn gather_here(work: Work, base: Option<Known>, session: Session, facts: &ServerFacts) -> Result<Gathered> {
+    let begun = Begun::begin(session, facts.clone(), &work.label, work.options.fast).await?;
+    let (start_lsn, started_at) = (begun.start_lsn, begun.started_at);
+    let read = blocking(move || work.read_all(base.as_ref())).await?;
+    Ok(Gathered { read, ended: begun.end().await?, start_lsn, started_at, brought: 0 })
 }
 
 /// What the backup is, for its manifest.

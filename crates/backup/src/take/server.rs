@@ -157,8 +157,7 @@ impl Begun {
         let rows = self.session.ask(&sql).await?;
         let row = rows.first()?;
         // A statement of its own: the one above saw the transactions that there were before it stopped the backup.
-        let next = self.session.ask("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS xid").await?;
-        let next_xid = next.first()?.opt_str("xid")?.and_then(|xid| xid.parse().ok());
+        let next_xid = next_xid(&self.session).await?;
         let backup_label = row.text("labelfile")?;
         let map = row.opt_str("spcmapfile")?.map(str::trim_end).filter(|map| !map.is_empty());
         let timeline = line_of(&backup_label, "START TIMELINE: ").and_then(|text| text.parse().ok());
@@ -176,6 +175,12 @@ impl Begun {
     }
 }
 
+/// The first transaction that has not begun.
+pub(super) async fn next_xid(session: &Session) -> Result<Option<u64>> {
+    let next = session.ask("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS xid").await?;
+    Ok(next.first()?.opt_str("xid")?.and_then(|xid| xid.parse().ok()))
+}
+
 /// What follows `key` on its line.
 fn line_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key))
@@ -186,7 +191,7 @@ fn lsn(text: &str) -> Result<Lsn> {
     text.parse().map_err(odd)
 }
 
-fn moment(seconds: f64) -> Result<Timestamp> {
+pub(super) fn moment(seconds: f64) -> Result<Timestamp> {
     let odd = |_| BackupError::refused(code::QUERY_UNEXPECTED, format!("the server's clock says {seconds}"));
     Timestamp::from_microsecond((seconds * 1e6) as i64).map_err(odd)
 }

@@ -2,7 +2,7 @@
 
 use super::{
     TakeOptions,
-    base::Known,
+    base::{Known, KnownBlock},
     bundle::{Bundler, Bundles},
     read::read_file,
     scan::{Found, Tree, first_page, full_path, scan},
@@ -51,24 +51,76 @@ pub struct Read {
 
 /// A run that still counts in its thread's chunks, or in those of a backup that was broken off.
 #[derive(Clone, Copy)]
-enum Counted {
+pub(super) enum Counted {
     Own(Run),
     Leftover(Run),
 }
 
-/// A file as one thread read it.
-struct Done {
-    entry: FileEntry,
-    runs: Vec<Counted>,
-    bad_pages: Vec<u64>,
+/// A file, or a part of one, as one thread read it.
+pub(super) struct Done {
+    /// Size and checksum are the part's.
+    pub entry: FileEntry,
+    /// Where the part begins in the file.
+    pub first_block: u32,
+    pub runs: Vec<Counted>,
+    pub bad_pages: Vec<u64>,
 }
 
 /// What one thread has.
-struct Share {
-    files: Vec<Done>,
-    chunks: Vec<ChunkEntry>,
-    own: u64,
-    taken_over: u64,
+pub(super) struct Share {
+    pub files: Vec<Done>,
+    pub chunks: Vec<ChunkEntry>,
+    pub own: u64,
+    pub taken_over: u64,
+}
+
+/// A file's blocks beside those that are known: what is known need not be stored.
+pub(super) struct Blocks<'a> {
+    /// Of the backup that this one builds on.
+    base: &'a [Option<KnownBlock>],
+    /// Of the backup that was broken off.
+    leftover: &'a [Option<KnownBlock>],
+    old: Vec<Run>,
+    pub taken_over: u64,
+}
+
+impl<'a> Blocks<'a> {
+    pub(super) fn new(base: &'a [Option<KnownBlock>], leftover: &'a [Option<KnownBlock>]) -> Self {
+        Self { base, leftover, old: Vec::new(), taken_over: 0 }
+    }
+
+    /// Takes in the next block.
+    pub(super) fn take(&mut self, number: u32, block: &[u8], bundler: &mut Bundler) -> Result<()> {
+        let hash = blake3::hash(block);
+        let is = |known: &[Option<KnownBlock>]| {
+            let known = known.get(number as usize).copied().flatten();
+            known.filter(|known| known.hash == hash.as_bytes()[..16])
+        };
+        if is(self.base).is_some() {
+            return Ok(());
+        }
+        let Some(known) = is(self.leftover) else { return bundler.put(number, block, &hash) };
+        self.taken_over += block.len() as u64;
+        match self.old.last_mut() {
+            Some(run)
+                if run.chunk == known.chunk && run.block + run.count == number && run.at + run.count == known.at =>
+            {
+                run.count += 1;
+            }
+            _ => self.old.push(Run { block: number, count: 1, chunk: known.chunk, at: known.at }),
+        }
+        Ok(())
+    }
+
+    /// The file's runs, in order.
+    pub(super) fn end(self, bundler: &mut Bundler) -> Vec<Counted> {
+        let own = bundler.end_file().into_iter().map(Counted::Own);
+        let mut runs: Vec<_> = own.chain(self.old.into_iter().map(Counted::Leftover)).collect();
+        runs.sort_unstable_by_key(|run| match run {
+            Counted::Own(run) | Counted::Leftover(run) => run.block,
+        });
+        runs
+    }
 }
 
 /// What the threads share.
@@ -97,13 +149,7 @@ impl Work {
         files.sort_unstable_by(|one, other| other.size.cmp(&one.size).then_with(|| one.path.cmp(&other.path)));
         let total = files.iter().map(|file| file.size).sum();
         self.monitor.begin("bytes", Some(total));
-        let bundles = Bundles {
-            cluster: self.cluster.clone(),
-            label: self.label.clone(),
-            codec: self.options.codec,
-            next: AtomicU32::new(self.first_free_bundle()?),
-            stored: AtomicU64::new(0),
-        };
+        let bundles = self.bundles()?;
         let shared = Shared {
             work: self,
             bundles: &bundles,
@@ -119,6 +165,17 @@ impl Work {
         shares.push(self.read_control(&bundles)?);
         self.monitor.end("bytes", "");
         Ok(merged(shares, old_chunks, directories, &bundles))
+    }
+
+    /// Where bundles go.
+    pub(super) fn bundles(&self) -> Result<Bundles> {
+        Ok(Bundles {
+            cluster: self.cluster.clone(),
+            label: self.label.clone(),
+            codec: self.options.codec,
+            next: AtomicU32::new(self.first_free_bundle()?),
+            stored: AtomicU64::new(0),
+        })
     }
 
     /// Bundles of a backup that was broken off keep their numbers, also those without an index.
@@ -163,7 +220,12 @@ impl Work {
             crc32c: crc32c::crc32c(&bytes),
             runs: Vec::new(),
         };
-        Ok(Share { files: vec![Done { entry, runs, bad_pages: Vec::new() }], chunks, own, taken_over: 0 })
+        Ok(Share {
+            files: vec![Done { entry, first_block: 0, runs, bad_pages: Vec::new() }],
+            chunks,
+            own,
+            taken_over: 0,
+        })
     }
 }
 
@@ -207,39 +269,15 @@ impl Shared<'_> {
         let leftover = self.leftovers.blocks(&found.path)?;
         let first = self.work.verify_pages.then(|| first_page(&found.path)).flatten();
         let path = full_path(&self.work.data, &found.path);
-        let mut old: Vec<Run> = Vec::new();
+        let mut blocks = Blocks::new(&base, &leftover);
         bundler.begin_file(&found.path);
         let read = read_file(&path, found.size, first, buffer, |number, block| {
             self.advance(block.len());
-            let hash = blake3::hash(block);
-            let is = |known: &[Option<super::base::KnownBlock>]| {
-                let known = known.get(number as usize).copied().flatten();
-                known.filter(|known| known.hash == hash.as_bytes()[..16])
-            };
-            if is(&base).is_some() {
-                return Ok(());
-            }
-            let Some(known) = is(&leftover) else { return bundler.put(number, block, &hash) };
-            *taken_over += block.len() as u64;
-            match old.last_mut() {
-                Some(run)
-                    if run.chunk == known.chunk
-                        && run.block + run.count == number
-                        && run.at + run.count == known.at =>
-                {
-                    run.count += 1;
-                }
-                _ => old.push(Run { block: number, count: 1, chunk: known.chunk, at: known.at }),
-            }
-            Ok(())
+            blocks.take(number, block, bundler)
         })?;
-        let runs = bundler.end_file();
+        *taken_over += blocks.taken_over;
+        let runs = blocks.end(bundler);
         let Some(read) = read else { return Ok(None) };
-        let mut runs: Vec<_> =
-            runs.into_iter().map(Counted::Own).chain(old.into_iter().map(Counted::Leftover)).collect();
-        runs.sort_unstable_by_key(|run| match run {
-            Counted::Own(run) | Counted::Leftover(run) => run.block,
-        });
         let entry = FileEntry {
             path: found.path.clone(),
             size: read.size,
@@ -248,7 +286,7 @@ impl Shared<'_> {
             crc32c: read.crc32c,
             runs: Vec::new(),
         };
-        Ok(Some(Done { entry, runs, bad_pages: read.bad_pages }))
+        Ok(Some(Done { entry, first_block: 0, runs, bad_pages: read.bad_pages }))
     }
 
     /// Counts bytes, shows how far it is, and waits where the user wants it slower.
@@ -268,7 +306,12 @@ impl Shared<'_> {
 }
 
 /// Puts the threads' shares together: one table of chunks, files in order.
-fn merged(shares: Vec<Share>, old_chunks: Vec<ChunkEntry>, directories: Vec<(String, u32)>, bundles: &Bundles) -> Read {
+pub(super) fn merged(
+    shares: Vec<Share>,
+    old_chunks: Vec<ChunkEntry>,
+    directories: Vec<(String, u32)>,
+    bundles: &Bundles,
+) -> Read {
     let old_bytes: u64 = old_chunks.iter().map(|chunk| u64::from(chunk.stored_len)).sum();
     let mut read = Read {
         directories,
@@ -280,6 +323,7 @@ fn merged(shares: Vec<Share>, old_chunks: Vec<ChunkEntry>, directories: Vec<(Str
         stored: bundles.stored.load(Ordering::Relaxed) + old_bytes,
         taken_over: 0,
     };
+    let mut parts = Vec::new();
     for share in shares {
         let before = read.chunks.len() as u32;
         read.chunks.extend(share.chunks);
@@ -292,9 +336,21 @@ fn merged(shares: Vec<Share>, old_chunks: Vec<ChunkEntry>, directories: Vec<(Str
             });
             let path = done.entry.path.clone();
             read.bad_pages.extend(done.bad_pages.into_iter().map(|block| BadPage { path: path.clone(), block }));
-            read.manifest_files.push(FileEntry { runs: placed.collect(), ..done.entry });
+            parts.push((done.first_block, FileEntry { runs: placed.collect(), ..done.entry }));
         }
     }
-    read.manifest_files.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    parts.sort_unstable_by(|(first, one), (other_first, other)| {
+        one.path.cmp(&other.path).then_with(|| first.cmp(other_first))
+    });
+    for (_, part) in parts {
+        match read.manifest_files.last_mut() {
+            Some(file) if file.path == part.path => {
+                file.crc32c = crc32c::crc32c_combine(file.crc32c, part.crc32c, part.size as usize);
+                file.size += part.size;
+                file.runs.extend(part.runs);
+            }
+            _ => read.manifest_files.push(part),
+        }
+    }
     read
 }

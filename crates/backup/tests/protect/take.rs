@@ -15,14 +15,14 @@ use surus_core::code;
 use surus_testkit::{Server, each_major};
 
 /// The files of a backup, put together from the chain.
-struct Files<'a> {
+pub struct Files<'a> {
     repo: &'a Repo,
     chain: Chain,
     bundles: HashMap<String, Vec<(Vec<u8>, [u8; 32])>>,
 }
 
 impl<'a> Files<'a> {
-    fn of(repo: &'a Repo, label: &str) -> Self {
+    pub fn of(repo: &'a Repo, label: &str) -> Self {
         let chain = Chain::read(&repo.choose(None).unwrap(), label).unwrap();
         Self { repo, chain, bundles: HashMap::new() }
     }
@@ -31,7 +31,7 @@ impl<'a> Files<'a> {
         self.chain.newest().files.iter().any(|file| file.path == path)
     }
 
-    fn content(&mut self, path: &str) -> Vec<u8> {
+    pub fn content(&mut self, path: &str) -> Vec<u8> {
         let number = self.chain.newest().files.iter().position(|file| file.path == path).unwrap();
         let file = &self.chain.newest().files[number];
         let mut bytes = Vec::new();
@@ -51,7 +51,7 @@ impl<'a> Files<'a> {
         bytes
     }
 
-    fn all(&mut self) {
+    pub fn all(&mut self) {
         let paths: Vec<_> = self.chain.newest().files.iter().map(|file| file.path.clone()).collect();
         paths.iter().for_each(|path| drop(self.content(path)));
     }

@@ -9,11 +9,11 @@ use crate::{
     progress,
     repository::RepoArgs,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::{fmt::Write, sync::Arc};
 use surus_backup::{
     hook,
-    manifest::BackupKind,
+    manifest::{BackupKind, Method},
     repo::codec::Codec,
     take::{TakeOptions, Taken, take},
 };
@@ -55,6 +55,9 @@ pub struct RunArgs {
     /// Let the server spread its checkpoint over time
     #[arg(long)]
     pub spread: bool,
+    /// Read the files from the data directory, or over the network [default: from the directory where it is here]
+    #[arg(long, value_enum)]
+    pub method: Option<ReadMethod>,
     /// How long to wait at the end for WAL to come into the archive
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = Span::parse)]
     pub wal_timeout: Span,
@@ -66,6 +69,15 @@ pub struct RunArgs {
     pub after: Option<String>,
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     pub format: DataFormat,
+}
+
+/// How the files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReadMethod {
+    /// From the data directory, which must be on this machine
+    Local,
+    /// Over the replication protocol; the role needs REPLICATION
+    Stream,
 }
 
 /// Runs the command.
@@ -84,6 +96,10 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<u8, Failure> {
         throttle: args.throttle,
         fast: !args.spread,
         wal_within: args.wal_timeout.0,
+        method: args.method.map(|method| match method {
+            ReadMethod::Local => Method::Local,
+            ReadMethod::Stream => Method::Stream,
+        }),
         ..TakeOptions::default()
     };
     let monitor: Arc<dyn Monitor> = Arc::from(progress::monitor(global.quiet || args.format == DataFormat::Json));

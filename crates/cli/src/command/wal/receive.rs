@@ -82,7 +82,7 @@ pub async fn run(global: &Global, args: ReceiveArgs) -> Result<u8, Failure> {
         until: args.until,
         ..ReceiveOptions::default()
     };
-    let repo = args.repo.open_or_create()?;
+    let repo = tokio::task::block_in_place(|| args.repo.open_or_create())?;
     let monitor: Arc<dyn Monitor> = Arc::new(Lines { quiet: global.quiet });
     let received = receive(&repo, &target, &data, &options, stop()?, &monitor).await?;
     match args.format {
@@ -112,7 +112,8 @@ fn stop() -> Result<watch::Receiver<bool>, Failure> {
 }
 
 async fn finish_tail(args: &ReceiveArgs, data: &Path) -> Result<u8, Failure> {
-    let (cluster, data, codec) = (args.repo.open_cluster()?, data.to_owned(), args.compress);
+    let cluster = tokio::task::block_in_place(|| args.repo.open_cluster())?;
+    let (data, codec) = (data.to_owned(), args.compress);
     let finished = tokio::task::spawn_blocking(move || finish(&cluster, &data, codec)).await;
     let finished = finished.map_err(|error| Failure::bug(error.to_string()))??;
     match args.format {

@@ -1,0 +1,461 @@
+//! Reads all files over the network, with BASE_BACKUP of the replication protocol.
+//!
+//! The archives come one after the other; their files are cut into parts, which threads compare and store. Pages are
+//! verified here: the server would give the whole backup up for a bad one. WAL that nobody has archived is brought over
+//! the same connection; a temporary slot holds it meanwhile.
+
+use super::{
+    Gathered,
+    base::{Known, KnownBlock},
+    bundle::{Bundler, Bundles},
+    scan::first_page,
+    server::{Ended, ServerFacts},
+    tar::{Entry, Tar, TarEvent, What},
+    work::{Blocks, Done, Read, Share, Work, merged},
+};
+use crate::{
+    block::{BLOCK, PageState, page_state},
+    blocking,
+    control::{self, Control},
+    error::{BackupError, Result},
+    manifest::{BadPage, FileEntry},
+    repo::{Cluster, codec::Codec},
+    wal::{name::Segment, push},
+};
+use jiff::Timestamp;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+use surus_core::{code, lsn::Lsn, monitor::Monitor};
+use surus_pg::{
+    Replication, Session, Target,
+    replication::{
+        base_backup::{Archive, BackupEvent, BackupPoint, BaseBackup, BaseBackupOptions},
+        stream::{Started, WalEvent},
+    },
+};
+use tokio::sync::mpsc;
+
+/// Bytes of a part of a file; whole blocks.
+const PART: usize = 1 << 20;
+/// How often a page that does not fit its checksum is looked at again, and the pause before.
+const AGAIN: (u32, Duration) = (6, Duration::from_millis(50));
+/// More bad pages than this are not looked at again: they are bad.
+const SUSPECTS: usize = 1000;
+/// Files that are of the running server only and that BASE_BACKUP sends all the same.
+const LEFT_OUT: &[&str] = &["recovery.signal", "standby.signal", "current_logfiles"];
+
+/// All files, over the network.
+pub(super) async fn gather(
+    work: Work,
+    base: Option<Known>,
+    target: &Target,
+    session: Session,
+    facts: &ServerFacts,
+) -> Result<Gathered> {
+    let mut connection = target.at(session.endpoint()).replicate().await?;
+    // Where there is no free slot the backup may do without: WAL that is gone at the end ends it.
+    let slot = format!("surus_backup_{}", std::process::id());
+    let held = connection.create_physical_slot(&slot, true, true).await;
+    if let Err(error) = &held {
+        work.monitor.note(&format!("without a slot that holds WAL: {error}"));
+    }
+    let options = BaseBackupOptions {
+        label: format!("surus {}", work.label),
+        fast: work.options.fast,
+        max_rate: work.options.throttle.filter(|rate| *rate > 0),
+        incremental: false,
+    };
+    let started_at = now_there(&session).await?;
+    let mut backup = connection.base_backup(&options).await?;
+    let start = backup.start;
+    work.monitor.begin("bytes", Some(backup.bytes()));
+    let (cluster, codec, monitor) = (work.cluster.clone(), work.options.codec, work.monitor.clone());
+    let (parts, queue) = mpsc::channel(work.options.workers.clamp(1, 64) * 2);
+    let storing = blocking(move || store(&work, base.as_ref(), queue));
+    let feeding = async {
+        let mut feed = Feed::new(facts.system_identifier);
+        let end = feed.all(&mut backup, parts, &monitor).await?;
+        Ok::<_, BackupError>((feed, end))
+    };
+    let (stored, fed) = tokio::join!(storing, feeding);
+    // When storing failed, feeding only says that nobody takes its parts.
+    let mut read: Read = stored?;
+    let (feed, end) = fed?;
+    monitor.end("bytes", "");
+    if start.timeline != end.timeline {
+        let text = "the server went over to another timeline during the backup";
+        return Err(BackupError::refused(code::BACKUP_ABORTED, text));
+    }
+    read.directories = feed.directories;
+    read.directories.sort_unstable();
+    read.directories.dedup_by(|one, other| one.0 == other.0);
+    read.bad_pages = still_bad(&session, read.bad_pages).await?;
+    let ended = Ended {
+        stop_lsn: end.lsn,
+        stopped_at: now_there(&session).await?,
+        timeline: end.timeline,
+        next_xid: super::server::next_xid(&session).await?,
+        backup_label: feed.label,
+        tablespace_map: Some(feed.map).filter(|map| !map.is_empty()),
+    };
+    session.close().await;
+    let wanted = super::WalWanted::of(facts, &ended, start.lsn);
+    let slot = held.is_ok().then_some(slot.as_str());
+    let brought = bring_wal(&mut connection, slot, &cluster, wanted, codec).await?;
+    connection.close().await;
+    Ok(Gathered { read, ended, start_lsn: start.lsn, started_at, brought })
+}
+
+async fn now_there(session: &Session) -> Result<Timestamp> {
+    let rows = session.ask("SELECT extract(epoch FROM clock_timestamp())::float8 AS at").await?;
+    super::server::moment(rows.first()?.f64("at")?)
+}
+
+/// A file's head; its parts share it.
+#[derive(Debug)]
+struct Head {
+    path: String,
+    mode: u32,
+    modified_ms: i64,
+    known: Mutex<Option<Arc<Beside>>>,
+}
+
+/// The known blocks of a file: of the backup that this one builds on, and of one that was broken off.
+type Beside = (Vec<Option<KnownBlock>>, Vec<Option<KnownBlock>>);
+
+impl Head {
+    fn known(&self, base: Option<&Known>, leftovers: &Known) -> Result<Arc<Beside>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known {
+            return Ok(known.clone());
+        }
+        let base = base.map_or_else(|| Ok(Vec::new()), |base| base.blocks(&self.path))?;
+        Ok(known.insert(Arc::new((base, leftovers.blocks(&self.path)?))).clone())
+    }
+}
+
+/// A part of a file.
+struct Part {
+    head: Arc<Head>,
+    first_block: u32,
+    bytes: Vec<u8>,
+}
+
+/// Where the bytes of the current entry go.
+enum Goal {
+    Nowhere,
+    File {
+        head: Arc<Head>,
+        first_block: u32,
+        bytes: Vec<u8>,
+    },
+    /// Kept apart: looked at when it is whole.
+    Control {
+        head: Arc<Head>,
+        bytes: Vec<u8>,
+    },
+    Label,
+    Map,
+}
+
+/// Cuts archives into parts of files.
+struct Feed {
+    system_identifier: u64,
+    /// What the paths of the archive begin with.
+    prefix: String,
+    directories: Vec<(String, u32)>,
+    label: String,
+    map: String,
+    goal: Goal,
+    has_control: bool,
+    ready: Vec<Part>,
+}
+
+impl Feed {
+    fn new(system_identifier: u64) -> Self {
+        Self {
+            system_identifier,
+            prefix: String::new(),
+            directories: Vec::new(),
+            label: String::new(),
+            map: String::new(),
+            goal: Goal::Nowhere,
+            has_control: false,
+            ready: Vec::new(),
+        }
+    }
+
+    /// Reads all archives.
+    async fn all(
+        &mut self,
+        backup: &mut BaseBackup<'_>,
+        parts: mpsc::Sender<Part>,
+        monitor: &Arc<dyn Monitor>,
+    ) -> Result<BackupPoint> {
+        let mut tar = Tar::new();
+        let mut done = 0u64;
+        loop {
+            match backup.next().await? {
+                BackupEvent::Archive(Archive { oid, .. }) => {
+                    tar.finish()?;
+                    tar = Tar::new();
+                    self.prefix = oid.map_or_else(String::new, |oid| format!("pg_tblspc/{oid}/"));
+                    // Where the archive has a map of tablespaces, it has no links.
+                    self.directories.extend(oid.map(|oid| (format!("pg_tblspc/{oid}"), 0o700)));
+                }
+                BackupEvent::Data(bytes) => {
+                    tar.feed(bytes, |event| self.take(event))?;
+                    let before = done;
+                    done += bytes.len() as u64;
+                    if done >> 23 != before >> 23 {
+                        monitor.advance("bytes", done);
+                    }
+                }
+                BackupEvent::End(end) => {
+                    tar.finish()?;
+                    if !self.has_control || self.label.is_empty() {
+                        let text = "the server's archive has no pg_control, or no backup_label";
+                        return Err(BackupError::refused(code::QUERY_UNEXPECTED, text));
+                    }
+                    return Ok(end);
+                }
+            }
+            for part in self.ready.drain(..) {
+                let gone = |_| BackupError::refused(code::BACKUP_ABORTED, "the threads that store have ended");
+                parts.send(part).await.map_err(gone)?;
+            }
+        }
+    }
+
+    fn take(&mut self, event: TarEvent<'_>) -> Result<()> {
+        match event {
+            TarEvent::Begin(entry) => self.begin(entry),
+            TarEvent::Data(data) => match &mut self.goal {
+                Goal::Nowhere => {}
+                Goal::Label => self.label.push_str(&String::from_utf8_lossy(data)),
+                Goal::Map => self.map.push_str(&String::from_utf8_lossy(data)),
+                Goal::Control { bytes, .. } => bytes.extend_from_slice(data),
+                Goal::File { head, first_block, bytes } => {
+                    bytes.extend_from_slice(data);
+                    while bytes.len() >= PART {
+                        let rest = bytes.split_off(PART);
+                        let part = std::mem::replace(bytes, rest);
+                        self.ready.push(Part { head: head.clone(), first_block: *first_block, bytes: part });
+                        *first_block += (PART / BLOCK) as u32;
+                    }
+                }
+            },
+            TarEvent::End => return self.end(),
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, entry: Entry) {
+        let path = format!("{}{}", self.prefix, entry.path);
+        let path = path.trim_end_matches('/').to_owned();
+        self.goal = match entry.what {
+            _ if path.is_empty() => Goal::Nowhere,
+            What::Directory => {
+                self.directories.push((path, entry.mode));
+                Goal::Nowhere
+            }
+            // A tablespace, whose own archive has its content.
+            What::Link => Goal::Nowhere,
+            What::File => match path.as_str() {
+                "backup_label" => Goal::Label,
+                "tablespace_map" => Goal::Map,
+                left_out if LEFT_OUT.contains(&left_out) => Goal::Nowhere,
+                _ => {
+                    let is_control = path == control::PATH;
+                    let (mode, modified_ms) = (entry.mode, entry.modified.saturating_mul(1000));
+                    let head = Arc::new(Head { path, mode, modified_ms, known: Mutex::new(None) });
+                    match is_control {
+                        true => Goal::Control { head, bytes: Vec::new() },
+                        false => Goal::File { head, first_block: 0, bytes: Vec::new() },
+                    }
+                }
+            },
+        };
+    }
+
+    fn end(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.goal, Goal::Nowhere) {
+            // The last part; of an empty file the only one.
+            Goal::File { head, first_block, bytes } if !bytes.is_empty() || first_block == 0 => {
+                self.ready.push(Part { head, first_block, bytes });
+            }
+            Goal::Control { head, bytes } => {
+                let control = Control::parse(&bytes).map_err(|bad| {
+                    let text = format!("{bad}: it was sent while it was written; run the backup again");
+                    BackupError::refused(code::BACKUP_ABORTED, text)
+                })?;
+                if control.system_identifier != self.system_identifier {
+                    let text = "the connection for replication led to another cluster than the session";
+                    return Err(BackupError::refused(code::BACKUP_REFUSED, text));
+                }
+                self.has_control = true;
+                self.ready.push(Part { head, first_block: 0, bytes });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Compares and stores parts on several threads until no more come.
+fn store(work: &Work, base: Option<&Known>, queue: mpsc::Receiver<Part>) -> Result<Read> {
+    let (leftovers, old_chunks) = Known::of_leftovers(&work.cluster, &work.label)?;
+    let bundles = work.bundles()?;
+    let queue = Mutex::new(Some(queue));
+    let one = || {
+        let share = store_share(work, base, &leftovers, &bundles, &queue);
+        if share.is_err() {
+            // Whoever feeds notices that nobody takes any more.
+            drop(queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        share
+    };
+    let shares: Result<Vec<Share>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..work.options.workers.clamp(1, 64)).map(|_| scope.spawn(one)).collect();
+        let ended = || BackupError::refused(code::BUG, "a thread that stores ended without a result");
+        let results: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        results.into_iter().map(|result| result.unwrap_or_else(|_| Err(ended()))).collect()
+    });
+    Ok(merged(shares?, old_chunks, Vec::new(), &bundles))
+}
+
+fn store_share(
+    work: &Work,
+    base: Option<&Known>,
+    leftovers: &Known,
+    bundles: &Bundles,
+    queue: &Mutex<Option<mpsc::Receiver<Part>>>,
+) -> Result<Share> {
+    let mut bundler = Bundler::new(bundles);
+    let (mut files, mut taken_over) = (Vec::new(), 0);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.blocking_recv();
+    while let Some(Part { head, first_block, bytes }) = next() {
+        let known = head.known(base, leftovers)?;
+        let first_page = work.verify_pages.then(|| first_page(&head.path)).flatten();
+        let mut blocks = Blocks::new(&known.0, &known.1);
+        let mut bad_pages = Vec::new();
+        bundler.begin_file(&head.path);
+        for (number, block) in (first_block..).zip(bytes.chunks(BLOCK)) {
+            let in_relation = first_page.filter(|_| block.len() == BLOCK).map(|first| first.saturating_add(number));
+            if in_relation.is_some_and(|page| page_state(block, page) == PageState::Torn) {
+                bad_pages.push(u64::from(number));
+            }
+            blocks.take(number, block, &mut bundler)?;
+        }
+        taken_over += blocks.taken_over;
+        let runs = blocks.end(&mut bundler);
+        let entry = FileEntry {
+            path: head.path.clone(),
+            size: bytes.len() as u64,
+            mode: head.mode,
+            modified_ms: head.modified_ms,
+            crc32c: crc32c::crc32c(&bytes),
+            runs: Vec::new(),
+        };
+        files.push(Done { entry, first_block, runs, bad_pages });
+    }
+    let (chunks, own) = bundler.finish()?;
+    Ok(Share { files, chunks, own, taken_over })
+}
+
+/// Pages that do not fit were perhaps read while they were being written, which WAL makes good: they are looked at
+/// again in the server's files. Where the role may not, all that did not fit are reported.
+async fn still_bad(session: &Session, suspects: Vec<BadPage>) -> Result<Vec<BadPage>> {
+    if suspects.is_empty() || suspects.len() > SUSPECTS {
+        return Ok(suspects);
+    }
+    let may = "SELECT has_function_privilege('pg_read_binary_file(text,bigint,bigint,boolean)', 'EXECUTE') AS may";
+    if !session.ask(may).await?.first()?.bool("may")? {
+        return Ok(suspects);
+    }
+    let mut bad = Vec::new();
+    for page in suspects {
+        if !settles(session, &page).await? {
+            bad.push(page);
+        }
+    }
+    Ok(bad)
+}
+
+async fn settles(session: &Session, page: &BadPage) -> Result<bool> {
+    let Some(first) = first_page(&page.path) else { return Ok(true) };
+    let sql = format!(
+        "SELECT encode(pg_read_binary_file({}, {}, {BLOCK}, true), 'hex') AS page",
+        surus_pg::quote::literal(&page.path),
+        page.block * BLOCK as u64
+    );
+    for _ in 0..AGAIN.0 {
+        let rows = session.ask(&sql).await?;
+        let bytes = rows.first()?.opt_str("page")?.and_then(unhex);
+        // Gone or truncated meanwhile: recovery takes the page away again.
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() == BLOCK) else { return Ok(true) };
+        let in_relation = first.saturating_add(u32::try_from(page.block).unwrap_or(u32::MAX));
+        if page_state(&bytes, in_relation) == PageState::Good {
+            return Ok(true);
+        }
+        tokio::time::sleep(AGAIN.1).await;
+    }
+    Ok(false)
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().as_chunks::<2>().0;
+    digits.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// Archives the segments of the backup that nobody has archived yet, as far as no more is written to them.
+async fn bring_wal(
+    connection: &mut Replication,
+    slot: Option<&str>,
+    cluster: &Cluster,
+    wanted: super::WalWanted,
+    codec: Codec,
+) -> Result<u64> {
+    let there = cluster.clone();
+    let missing = blocking(move || wanted.missing(&there)).await?;
+    let mut missing: Vec<_> = missing.into_iter().filter(|segment| segment.number <= wanted.finished).collect();
+    missing.reverse();
+    let Some(&first) = missing.last() else { return Ok(0) };
+    let mut stream = match connection.start_physical(slot, first.start(), first.timeline).await? {
+        Started::Streaming(stream) => stream,
+        Started::Ended(_) => return Ok(0),
+    };
+    let (mut segment, mut content, mut brought) = (first, Vec::new(), 0);
+    while let Some(last) = missing.first().copied() {
+        match stream.next().await.map_err(|error| no_wal(segment, &error))? {
+            WalEvent::Data { bytes, .. } => content.extend_from_slice(bytes),
+            WalEvent::KeepAlive { .. } => {
+                let here = Lsn(segment.start().0);
+                stream.report(here, here, false).await?;
+            }
+            WalEvent::Ended(_) => return Ok(brought),
+        }
+        while content.len() as u64 >= segment.size && segment <= last {
+            let rest = content.split_off(segment.size as usize);
+            let whole = std::mem::replace(&mut content, rest);
+            if missing.last() == Some(&segment) {
+                missing.pop();
+                brought += 1;
+                let repo = cluster.repo.clone();
+                let (name, system) = (segment.to_string(), cluster.names.system_identifier);
+                blocking(move || push::push(&repo, &name, &whole, Some(system), codec)).await?;
+            }
+            segment = segment.next();
+        }
+    }
+    stream.end().await?;
+    Ok(brought)
+}
+
+fn no_wal(segment: Segment, error: &surus_pg::AskError) -> BackupError {
+    let text = format!("{segment} is not in the archive, and the server does not give it: {error}");
+    BackupError::refused(code::BACKUP_NO_WAL, text)
+}
