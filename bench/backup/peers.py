@@ -105,7 +105,7 @@ class PgBackRest(Peer):
     """pgBackRest with zst, bundling, and the same number of processes."""
 
     def options(self):
-        return [f"--config={self.home}/none.conf", "--stanza=bench", f"--repo1-path={self.repo}",
+        return ["--no-config", "--stanza=bench", f"--repo1-path={self.repo}",
                 f"--pg1-path={self.server.data}", f"--pg1-port={self.server.port}",
                 f"--pg1-socket-path={self.server.dir}", "--pg1-user=postgres", "--compress-type=zst",
                 "--compress-level=3", "--repo1-bundle", f"--process-max={self.workers}", "--start-fast",
@@ -116,7 +116,7 @@ class PgBackRest(Peer):
         """The options that the command knows; it refuses the others."""
         return [one for one in self.options() if one.split("=")[0].removeprefix("--") in names]
 
-    COMMON = ("config", "stanza", "repo1-path", "log-path", "lock-path", "log-level-console")
+    COMMON = ("no-config", "stanza", "repo1-path", "log-path", "lock-path", "log-level-console")
 
     def archive_command(self):
         options = " ".join(self.only(*self.COMMON, "pg1-path", "compress-type", "compress-level"))

@@ -3,7 +3,7 @@
 use crate::{
     desk::Desk,
     house::{self, House},
-    own::Checked,
+    own::{Checked, Protected},
     process,
     second::Place,
     settings::{Settings, Watched},
@@ -165,6 +165,13 @@ impl Observatory {
     pub fn note_checked(&self, target: &str, checked: Checked) {
         if let Some(post) = self.posts().iter().find(|post| post.watched.name == target) {
             post.beside.note_checked(checked);
+        }
+    }
+
+    /// What repositories hold for a target becomes its series.
+    pub fn note_protected(&self, target: &str, protected: Protected) {
+        if let Some(post) = self.posts().iter().find(|post| post.watched.name == target) {
+            post.beside.note_protected(protected);
         }
     }
 

@@ -1,6 +1,9 @@
 //! What surus says about itself: whether a target is there, and what watching it costs.
 
+pub mod protection;
+
 use crate::collector::Page;
+pub use protection::Protected;
 use std::{collections::BTreeMap, time::Duration};
 use surus_core::series::{Family, MetricKind, Told};
 
@@ -65,6 +68,16 @@ pub static FAMILIES: &[&Family] = &[
     &CHECK_DURATION,
     &CHECK_LAST_RUN,
     &CHECK_FINDINGS,
+    &protection::READ,
+    &protection::LAST,
+    &protection::LAST_SIZE,
+    &protection::LAST_STORED,
+    &protection::COUNT,
+    &protection::RUNNING,
+    &protection::GAPS,
+    &protection::WAL_LAST,
+    &protection::WAL_STORED,
+    &protection::FREE,
     &EXPORTER_DURATION,
     &EXPORTER_CYCLES,
     &EXPORTER_ERROR,
@@ -75,6 +88,7 @@ pub static FAMILIES: &[&Family] = &[
 /// The labels of one of these families.
 pub fn labels(family: &Family) -> &'static [&'static str] {
     match family.name {
+        _ if protection::labels(family).is_some() => protection::labels(family).unwrap_or_default(),
         name if name.starts_with("surus_collector_") => &["collector", "datname"],
         "surus_check_findings" => &["severity"],
         name if name.starts_with("pg_scrape_collector_") => &["collector"],
@@ -112,6 +126,7 @@ pub(crate) fn of_target<'a>(
     cycles: u64,
     costs: impl Iterator<Item = Cost<'a>>,
     checked: Option<&Checked>,
+    protected: &[Protected],
 ) -> Vec<Told> {
     let mut page = Page::default();
     page.tell(&UP, [], f64::from(u8::from(up)));
@@ -125,6 +140,7 @@ pub(crate) fn of_target<'a>(
             page.tell(&CHECK_FINDINGS, [("severity", *severity)], *count as f64);
         }
     }
+    protected.iter().for_each(|one| protection::tell(&mut page, one));
     let mut by_collector: BTreeMap<&str, (Duration, bool)> = BTreeMap::new();
     for cost in costs {
         let (Some(succeeded), Some(last_run_ms)) = (cost.succeeded, cost.last_run_ms) else { continue };

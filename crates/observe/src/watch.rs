@@ -18,7 +18,7 @@ use crate::{
     blocking::Blocking,
     desk::Desk,
     gate::Extensions,
-    own::Checked,
+    own::{Checked, Protected},
     schedule::Grid,
     schema,
     second::Second,
@@ -66,11 +66,23 @@ impl Shown {
 pub(crate) struct Beside {
     pub second: Second,
     checked: Mutex<Option<Checked>>,
+    /// By the repository's name.
+    protected: Mutex<Vec<Protected>>,
 }
 
 impl Beside {
     pub(crate) fn note_checked(&self, checked: Checked) {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(checked);
+    }
+
+    pub(crate) fn note_protected(&self, protected: Protected) {
+        let mut all = self.protected.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.repository != protected.repository);
+        all.push(protected);
+    }
+
+    fn protected(&self) -> Vec<Protected> {
+        self.protected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn checked(&self) -> Option<Checked> {

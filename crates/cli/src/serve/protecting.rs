@@ -10,9 +10,9 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
-use surus_backup::{catalogue, expire, manifest::BackupKind, schedule::LastBackups};
-use surus_core::{clock, code};
-use surus_observe::Observatory;
+use surus_backup::{catalogue, expire, manifest::BackupKind, protection, schedule::LastBackups};
+use surus_core::{clock, code, protection::Protection};
+use surus_observe::{Observatory, own::Protected};
 use surus_store::samples::{Event, SampleStore};
 use tokio::{process::Command, sync::watch, task::JoinHandle};
 
@@ -20,6 +20,8 @@ use tokio::{process::Command, sync::watch, task::JoinHandle};
 const TICK: Duration = Duration::from_secs(30);
 /// After a backup that failed, the next try.
 const AGAIN_AFTER_MS: i64 = 15 * 60_000;
+/// How often a repository is looked at whole: that lists all its WAL.
+const LOOK_EVERY_MS: i64 = 5 * 60_000;
 /// Of what a backup says, this much is kept for the log.
 const SAID: usize = 2000;
 
@@ -43,7 +45,7 @@ impl Protecting {
     /// Begins: what is due is taken at once.
     pub fn start(observatory: Arc<Observatory>, store: Arc<SampleStore>, plan: Plan) -> Self {
         let (plan, told) = watch::channel(plan);
-        let worker = Worker { observatory, store, not_before: BTreeMap::new() };
+        let worker = Worker { observatory, store, known: BTreeMap::new() };
         Self { plan, task: tokio::spawn(worker.work(told)) }
     }
 
@@ -67,8 +69,17 @@ impl Drop for Protecting {
 struct Worker {
     observatory: Arc<Observatory>,
     store: Arc<SampleStore>,
-    /// After a failure: when each may be tried again.
-    not_before: BTreeMap<(String, String), i64>,
+    /// By target and repository.
+    known: BTreeMap<(String, String), Known>,
+}
+
+/// What is known of a target's backups in a repository.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// After a failure: when it may be tried again.
+    not_before_ms: i64,
+    last: LastBackups,
+    looked_ms: i64,
 }
 
 impl Worker {
@@ -88,23 +99,36 @@ impl Worker {
 
     async fn turn(&mut self, backup: &BackupConfig, plan: &Plan) {
         let key = (backup.target.clone(), backup.repository.clone());
-        if self.not_before.get(&key).is_some_and(|at| *at > clock::now_ms()) {
+        let known = self.known.entry(key.clone()).or_default();
+        if known.not_before_ms > clock::now_ms() {
+            return;
+        }
+        let stale = clock::now_ms() - known.looked_ms > LOOK_EVERY_MS;
+        let due = |last| backup.schedule().map(|schedule| schedule.due(last, clock::now()));
+        // As long as what is known says that nothing is due, a bucket is not asked every half minute.
+        if !stale && due(known.last) == Ok(None) {
             return;
         }
         let Some(system) = self.system_of(&backup.target) else { return };
-        let due = match self.due(backup, plan, system).await {
-            Ok(due) => due,
+        match self.look(backup, plan, system).await {
+            Ok(last) => self.known.insert(key.clone(), Known { last, looked_ms: clock::now_ms(), not_before_ms: 0 }),
             Err(why) => return self.failed(key, &why),
         };
-        let Some(kind) = due else { return };
+        let last = self.known.get(&key).map_or_else(LastBackups::default, |known| known.last);
+        let kind = match due(last) {
+            Ok(Some(kind)) => kind,
+            Ok(None) => return,
+            Err(why) => return self.failed(key, &why),
+        };
         tracing::info!(target = %backup.target, repository = %backup.repository, ?kind, "a backup begins");
         match run(backup, plan, kind).await {
             Ok(taken) => {
-                self.not_before.remove(&key);
                 let label = taken["backup"]["label"].as_str().unwrap_or_default().to_owned();
                 tracing::info!(target = %backup.target, backup = %label, "a backup is complete");
                 self.remember(&backup.target, format!("Backup {label} is complete"), taken).await;
                 self.expire(backup, plan, system).await;
+                // What it left is looked at with the next tick.
+                self.known.remove(&key);
             }
             Err(why) => {
                 let detail = json!({ "repository": backup.repository, "why": why });
@@ -116,7 +140,8 @@ impl Worker {
 
     fn failed(&mut self, key: (String, String), why: &str) {
         tracing::error!(code = code::BACKUP_ABORTED.id, target = %key.0, repository = %key.1, "no backup: {why}");
-        self.not_before.insert(key, clock::now_ms() + AGAIN_AFTER_MS);
+        let known = self.known.entry(key).or_default();
+        known.not_before_ms = clock::now_ms() + AGAIN_AFTER_MS;
     }
 
     /// The system identifier of a target that is up.
@@ -125,14 +150,17 @@ impl Worker {
         target.system_identifier.as_deref()?.parse().ok()
     }
 
-    async fn due(&self, backup: &BackupConfig, plan: &Plan, system: u64) -> Result<Option<BackupKind>, String> {
-        let schedule = backup.schedule()?;
+    /// Looks at what the repository holds: it becomes series, and says when the last backups began.
+    async fn look(&self, backup: &BackupConfig, plan: &Plan, system: u64) -> Result<LastBackups, String> {
         let Some(place) = plan.repositories.iter().find(|one| one.name == backup.repository).cloned() else {
             return Err(format!("there is no repository {}", backup.repository));
         };
-        let last = tokio::task::spawn_blocking(move || last_backups(&place, system)).await;
-        let last = last.map_err(|_| "looking at the repository ended without a result".to_owned())??;
-        Ok(schedule.due(last, clock::now()))
+        let looked = tokio::task::spawn_blocking(move || look(&place, system)).await;
+        let looked = looked.unwrap_or_else(|_| Err("looking at the repository ended without a result".to_owned()));
+        let (last, holds) = looked.map_or_else(|why| (Err(why), None), |(last, holds)| (Ok(last), Some(holds)));
+        let repository = backup.repository.clone();
+        self.observatory.note_protected(&backup.target, Protected { repository, holds: holds.flatten() });
+        last
     }
 
     async fn expire(&self, backup: &BackupConfig, plan: &Plan, system: u64) {
@@ -173,16 +201,18 @@ impl Worker {
     }
 }
 
-/// When the last backups that count began; a repository that is not made yet has none.
-fn last_backups(place: &RepositoryConfig, system: u64) -> Result<LastBackups, String> {
+/// When the last backups that count began, and what the repository holds; one that is not made yet holds nothing.
+fn look(place: &RepositoryConfig, system: u64) -> Result<(LastBackups, Option<Protection>), String> {
     let repo = match repository::open_configured(place) {
-        Err(failure) if failure.code == code::REPO_ABSENT => return Ok(LastBackups::default()),
+        Err(failure) if failure.code == code::REPO_ABSENT => return Ok((LastBackups::default(), None)),
         other => other.map_err(|failure| failure.message)?,
     };
-    let all = catalogue::backups(&repo.cluster(system)).map_err(|error| error.to_string())?;
+    let cluster = repo.cluster(system);
+    let all = catalogue::backups(&cluster).map_err(|error| error.to_string())?;
     let newest =
         |full: bool| all.iter().filter(|one| !full || one.about.parent.is_none()).map(|one| one.about.started_at).max();
-    Ok(LastBackups { full: newest(true), any: newest(false) })
+    let holds = protection::look(&cluster).map_err(|error| error.to_string())?;
+    Ok((LastBackups { full: newest(true), any: newest(false) }, Some(holds)))
 }
 
 /// Takes one as a process of its own; gives what it said about itself.

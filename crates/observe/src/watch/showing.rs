@@ -67,6 +67,7 @@ impl Watch {
                 last_run_ms: run.last_run_ms(),
             }),
             self.beside.checked().as_ref(),
+            &self.beside.protected(),
         );
         let answer = Arc::new(Answer { collector: "target", database: None, at_ms, told });
         self.writing.group(writing::TARGET, at_ms, self.grids.counters.every_ms(), std::iter::once(&answer));
