@@ -47,6 +47,8 @@ impl Room {
 
     fn surus(&self, arguments: &[&str]) -> Command {
         let mut command = Account::unprivileged().unwrap().command(Path::new(SURUS), Path::new("/tmp"));
+        // An account's own cache of fetched servers is not looked for without its home.
+        command.env("SURUS_PG_BIN", self.server.programs().bin_dir());
         command.args(arguments).arg("--repo").arg(self.path("repo")).args(["--format", "json"]).stdin(Stdio::null());
         command
     }

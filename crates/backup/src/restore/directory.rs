@@ -9,7 +9,10 @@ use crate::{
     manifest::About,
 };
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
@@ -235,12 +238,8 @@ impl Claim {
     pub fn take(data: &Path, about: &About, spaces: &[Space]) -> Result<Self> {
         let path = data.join(JOURNAL);
         let writing = |path: &Path| BackupError::file("cannot write", path);
-        let busy = |path: &Path| {
-            let text = format!("another restore into {} is at work", path.parent().unwrap_or(path).display());
-            BackupError::refused(code::BACKUP_BUSY, text)
-        };
         if let Ok(there) = File::open(&path) {
-            flock(&there, FlockOperation::NonBlockingLockExclusive).map_err(|_| busy(&path))?;
+            lock(&there, data)?;
         }
         let journal = Journal {
             format: 1,
@@ -253,7 +252,7 @@ impl Claim {
         let unfinished = data.join(format!("{JOURNAL}.tmp"));
         let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
         let mut file = open.map_err(writing(&unfinished))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| busy(&path))?;
+        lock(&file, data)?;
         let written = file.write_all(&crate::repo::json(&journal)).and_then(|()| file.sync_all());
         written.and_then(|()| fs::rename(&unfinished, &path)).map_err(writing(&path))?;
         flush(data)?;
@@ -282,6 +281,17 @@ impl Claim {
         let journal = self.data.join(JOURNAL);
         fs::remove_file(&journal).map_err(writing(&journal))?;
         flush(&self.data)
+    }
+}
+
+/// Keeps a second restore out, where the filesystem knows locks.
+fn lock(journal: &File, data: &Path) -> Result<()> {
+    match flock(journal, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            let text = format!("another restore into {} is at work", data.display());
+            Err(BackupError::refused(code::BACKUP_BUSY, text))
+        }
+        _ => Ok(()),
     }
 }
 
