@@ -11,6 +11,7 @@ use std::{
 };
 use surus_backup::{
     Repo, control,
+    manifest::Method,
     repo::{codec::Codec, keys::KeyRing, local::LocalPlace},
     restore::{
         Plan, RestoreOptions,
@@ -46,6 +47,26 @@ fn a_full_backup_comes_back_to_the_latest_commit() {
         assert_eq!(arrival.timeline, Some(2));
         assert!(!options.to.join(directory::JOURNAL).exists());
     });
+}
+
+#[test]
+fn a_backup_over_the_network_comes_back_like_any_other() {
+    for major in [15, 16, 18].into_iter().filter_map(require_major) {
+        let mut room = Room::new(major);
+        let options = TakeOptions { method: Some(Method::Stream), workers: 2, ..TakeOptions::default() };
+        room.commit(3);
+        room.back_up_with(&options);
+        room.commit(3);
+        let taken = room.back_up_with(&options);
+        assert!(taken.about.parent.is_some() && taken.about.method == Method::Stream);
+        let rows = room.commit(3);
+        room.archive_all();
+        let options = room.options("restored", RecoveryTarget::default());
+        room.plan(&options).unwrap().carry_out(&Silent).unwrap();
+        room.verify_with_postgresql(&options.to);
+        let (server, _) = room.start(&options);
+        assert_eq!(restored_rows(&server), rows, "on {major}");
+    }
 }
 
 /// A server with two backups, restored from in the middle twice over: three timelines.
