@@ -18,7 +18,9 @@ use surus_backup::{
     repo::{
         codec::Codec,
         container::{Kind, read_object},
+        fault::FaultPlace,
         keys::UserKey,
+        local::LocalPlace,
         object::Patience,
         place::Place,
     },
@@ -175,4 +177,35 @@ fn when_the_buckets_server_dies_there_is_no_backup_and_the_next_one_takes_over()
     assert!(next.taken_over > 0, "{next:?}");
     verified(&repo, &next.about.label);
     whole(&repo, &next.about.label);
+}
+
+#[test]
+fn whatever_fails_there_is_a_whole_backup_or_none() {
+    let server = Server::start();
+    let (mut whole_ones, mut faults) = (0, 0);
+    for seed in 1..=12 {
+        let dir = tempfile::tempdir().unwrap();
+        let local = LocalPlace::new(dir.path().join("repo"));
+        local.make().unwrap();
+        let local: Arc<dyn Place> = Arc::new(local);
+        Repo::unlock_or_create(local.clone(), None).unwrap();
+        let faulty = Arc::new(FaultPlace::random(local.clone(), seed * 7919, 60));
+        let good = Repo::unlock(local, None).unwrap();
+        let result = Repo::unlock(faulty.clone(), None).and_then(|repo| taken(&repo, &server, &TakeOptions::default()));
+        faults += faulty.injected();
+        let there = match good.clusters().unwrap().first() {
+            Some(cluster) => Catalogue::read(cluster).unwrap().backups,
+            None => Vec::new(),
+        };
+        // An answer that was lost at the very end leaves a backup that nobody was told of; it must be whole as well.
+        for backup in &there {
+            verified(&good, &backup.about.label);
+            whole(&good, &backup.about.label);
+        }
+        if let Ok(taken) = result {
+            assert!(there.iter().any(|one| one.about.label == taken.about.label), "told of a backup that is not there");
+            whole_ones += 1;
+        }
+    }
+    assert!(faults > 6 && whole_ones < 12, "{faults} faults, {whole_ones} backups");
 }

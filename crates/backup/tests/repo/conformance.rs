@@ -1,7 +1,7 @@
 //! What every place must do, asked of each kind in the same words.
 
 use super::bucket;
-use std::{sync::Arc, thread};
+use std::{ops::Range, sync::Arc, thread};
 use surus_backup::repo::{
     Repo,
     fault::FaultPlace,
@@ -9,9 +9,10 @@ use surus_backup::repo::{
     layout,
     local::LocalPlace,
     object::BucketPlace,
-    place::{Created, Place, Trouble},
+    place::{Created, Entry, Place, PlaceError, Trouble},
     record::{RecordPlace, Verb},
 };
+use surus_core::code;
 use surus_testkit::peer::Peer;
 
 #[test]
@@ -146,4 +147,41 @@ fn a_repository_lives_there(place: Arc<dyn Place>) {
     assert_eq!(again.choose(None).unwrap().names.system_identifier, 42);
     place.delete(&[layout::REPOSITORY.into()]).unwrap();
     assert!(again.still_there().is_err());
+}
+
+/// A store that does not know "only if there is none", and overwrites.
+#[derive(Debug)]
+struct Forgetful(LocalPlace);
+
+impl Place for Forgetful {
+    fn create(&self, name: &str, body: &[u8]) -> Result<Created, PlaceError> {
+        self.0.replace(name, body).map(|()| Created::New)
+    }
+    fn replace(&self, name: &str, body: &[u8]) -> Result<(), PlaceError> {
+        self.0.replace(name, body)
+    }
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PlaceError> {
+        self.0.read(name)
+    }
+    fn read_range(&self, name: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, PlaceError> {
+        self.0.read_range(name, range)
+    }
+    fn list(&self, folder: &str) -> Result<Vec<Entry>, PlaceError> {
+        self.0.list(folder)
+    }
+    fn delete(&self, names: &[String]) -> Result<(), PlaceError> {
+        self.0.delete(names)
+    }
+    fn address(&self) -> String {
+        self.0.address()
+    }
+}
+
+#[test]
+fn a_store_that_overwrites_though_it_is_asked_not_to_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = LocalPlace::new(dir.path().join("repo"));
+    place.make().unwrap();
+    let error = Repo::unlock_or_create(Arc::new(Forgetful(place)), None).unwrap_err();
+    assert!(error.code() == code::REPO_BROKEN && error.to_string().contains("overwrites"), "{error}");
 }

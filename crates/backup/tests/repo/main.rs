@@ -4,5 +4,6 @@
 mod backups;
 mod bucket;
 mod conformance;
+mod golden;
 mod network;
 mod without_surus;
