@@ -68,8 +68,10 @@ pub fn plan(catalogue: &Catalogue, retention: Retention, now_ms: i64) -> Plan {
             stay.entry(parent.clone()).or_insert(Why::InProgress);
         }
     }
-    let verified = catalogue.backups.iter().filter(|listed| listed.verified_at.is_some()).map(|listed| &listed.about);
-    let lasts = [backups.iter().copied().rfind(|one| one.parent.is_none()), backups.last().copied(), verified.last()];
+    let mut verified =
+        catalogue.backups.iter().filter(|listed| listed.verified_at.is_some()).map(|listed| &listed.about);
+    let lasts =
+        [backups.iter().copied().rfind(|one| one.parent.is_none()), backups.last().copied(), verified.next_back()];
     for last in lasts.into_iter().flatten() {
         stay.entry(last.label.clone()).or_insert(Why::Last);
     }

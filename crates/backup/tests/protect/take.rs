@@ -14,11 +14,14 @@ use surus_backup::{
 use surus_core::code;
 use surus_testkit::{Server, each_major};
 
+/// The chunks of a bundle with their hashes.
+type Chunks = Vec<(Vec<u8>, [u8; 32])>;
+
 /// The files of a backup, put together from the chain.
 pub struct Files<'a> {
     repo: &'a Repo,
     chain: Chain,
-    bundles: HashMap<String, Vec<(Vec<u8>, [u8; 32])>>,
+    bundles: HashMap<String, Chunks>,
 }
 
 impl<'a> Files<'a> {
@@ -57,7 +60,7 @@ impl<'a> Files<'a> {
     }
 }
 
-fn read_bundle(repo: &Repo, name: &str) -> Vec<(Vec<u8>, [u8; 32])> {
+fn read_bundle(repo: &Repo, name: &str) -> Chunks {
     let body = repo.place().read(name).unwrap().unwrap();
     let mut chunks = Vec::new();
     read_object(Kind::Bundle, name, &body, repo.keys(), |_, raw, hash| {

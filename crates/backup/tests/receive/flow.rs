@@ -10,7 +10,7 @@ use surus_testkit::{Server, each_major};
 fn the_archive_is_pg_wal_and_what_pg_receivewal_has() {
     each_major(|major| {
         let server = Server::builder().major(major).setting("wal_keep_size", "1GB").start();
-        let site = Site::new();
+        let site = Site::empty();
         if major < 15 {
             // There the server cannot be asked whether the slot is there.
             server.expect_log("replication slot \"surus\" already exists");
@@ -63,7 +63,7 @@ fn a_receiver_that_is_killed_again_and_again_leaves_nothing_out() {
         let server = Server::builder().major(major).setting("wal_keep_size", "1GB").start();
         server.expect_log("connection to client lost");
         server.expect_log("is active for PID");
-        let site = Site::new();
+        let site = Site::empty();
         server.sql("CREATE TABLE t (g int, filler text)");
         let mut first = site.receiver(&server.dsn("postgres"), false);
         wait_for("the slot", || server.value("SELECT count(*) AS v FROM pg_replication_slots WHERE active") == "1");
@@ -105,7 +105,7 @@ fn it_follows_a_promotion_and_archives_the_history() {
         server.expect_log("connection to client lost");
         server.sql("CREATE TABLE t AS SELECT g, repeat('x', 300) FROM generate_series(1, 5000) g");
         let standby = server.standby();
-        let site = Site::new();
+        let site = Site::empty();
         let here: Lsn = server.value("SELECT pg_current_wal_flush_lsn() AS v").parse().unwrap();
         site.receive(&server.dsn("postgres"), &ReceiveOptions { until: Some(here), ..quick() }).unwrap();
         server.sql("INSERT INTO t SELECT g, repeat('z', 300) FROM generate_series(1, 5000) g");
@@ -139,7 +139,7 @@ fn it_follows_a_promotion_and_archives_the_history() {
 #[test]
 fn wal_that_the_server_no_longer_has_is_named() {
     let server = Server::builder().setting("min_wal_size", "2MB").setting("max_wal_size", "2MB").start();
-    let site = Site::new();
+    let site = Site::empty();
     let here: Lsn = server.value("SELECT pg_current_wal_flush_lsn() AS v").parse().unwrap();
     site.receive(&server.dsn("postgres"), &ReceiveOptions { until: Some(here), ..quick() }).unwrap();
     let wanted = server.value("SELECT pg_walfile_name(pg_current_wal_lsn()) AS v");
@@ -159,7 +159,7 @@ fn wal_that_the_server_no_longer_has_is_named() {
 #[test]
 fn the_tail_is_archived_when_the_server_will_not_come_back() {
     let server = Server::builder().start();
-    let site = Site::new();
+    let site = Site::empty();
     server.sql("CREATE TABLE t (g int)");
     let here: Lsn = server.value("SELECT pg_current_wal_flush_lsn() AS v").parse().unwrap();
     let received = site.receive(&server.dsn("postgres"), &ReceiveOptions { until: Some(here), ..quick() }).unwrap();

@@ -76,7 +76,7 @@ fn kills(major: u16, count: u64) {
         standby: false,
         sync: false,
     };
-    let site = Site::new();
+    let site = Site::empty();
     let receiver_dsn = format!("{} application_name=surus_receive", server.dsn("postgres"));
     let mut receiver = site.receiver(&receiver_dsn, true);
     wait_for("the slot", || server.value("SELECT count(*) AS v FROM pg_replication_slots WHERE active") == "1");
@@ -182,7 +182,7 @@ fn own_all(account: &surus_pg::account::Account, folder: &Path) {
 fn the_archived_tail_is_what_a_restore_needs() {
     // The form of `finish` is proven in the other tests; here that it holds the last commit.
     let server = Server::builder().setting("wal_keep_size", "1GB").start();
-    let site = Site::new();
+    let site = Site::empty();
     server.sql("CREATE TABLE public.ledger (row bigint PRIMARY KEY, filler text)");
     let base = tempfile::tempdir().unwrap();
     let dsn = server.dsn("postgres").replace(" dbname=postgres", "");

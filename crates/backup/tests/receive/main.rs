@@ -29,7 +29,7 @@ pub struct Site {
 }
 
 impl Site {
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 

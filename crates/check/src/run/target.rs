@@ -228,8 +228,8 @@ impl Work<'_> {
             && !self.facts.in_recovery
             && let Ok(protection) = crate::options::protection(&self.options.repositories, &cluster)
         {
-            let writing = proving::backup::writing(session).await;
-            let proof = proving::backup::prove(protection, writing.as_deref(), &cluster, self.name);
+            let sending = proving::backup::sending(session).await;
+            let proof = proving::backup::prove(protection, sending.as_ref(), &cluster, self.name);
             locked(&self.proofs, |proofs| proofs.push(proof));
         }
         self.record("proof", None, session);

@@ -5,6 +5,7 @@ mod checking;
 mod events;
 mod login;
 mod prometheus;
+mod protecting;
 mod refusals;
 mod reload;
 mod reports;
