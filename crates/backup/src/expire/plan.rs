@@ -299,7 +299,7 @@ mod tests {
                     one.about.timeline == backup.about.timeline && one.about.stopped_at.as_millisecond() <= at
                 };
                 let before_it = before.backups.iter().any(|one| reaches(&one));
-                assert!(!before_it || staying.iter().any(|one| reaches(one)), "the window is broken");
+                assert!(!before_it || staying.iter().any(reaches), "the window is broken");
             }
         }
         let mut gone_so_far = BTreeSet::new();

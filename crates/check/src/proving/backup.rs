@@ -25,7 +25,8 @@ pub(crate) struct Sending {
     pub somewhere: bool,
 }
 
-/// Judges what the repository holds, and whether what the server sends arrives there. Where the server could not be asked,
+/// Judges what the repository holds, and whether what the server sends arrives there. Where the server could not be
+/// asked,
 /// nothing is proven.
 pub(crate) fn prove(protection: &Protection, sending: Option<&Sending>, cluster: &str, subject: &str) -> Proof {
     let mut experiment = Experiment::begin("backup", 4);
