@@ -1,6 +1,6 @@
 //! The restored server is started, comes to its target, and is left running.
 
-use super::target::Action;
+use super::{directory::JOURNAL, target::Action};
 use crate::{
     control::{self, Control},
     error::{BackupError, Result},
@@ -50,6 +50,11 @@ pub fn start(
     monitor: &dyn Monitor,
 ) -> Result<(LocalServer, Arrival)> {
     let failed = |text: String| BackupError::refused(code::RESTORE_START, text);
+    if data.join(JOURNAL).exists() {
+        let text =
+            format!("{} is not whole: its restore was broken off; the same command goes on with it", data.display());
+        return Err(failed(text));
+    }
     let watch = Stopwatch::start();
     let mut server = LocalServer::in_place(programs, data, "postgres", port)?;
     monitor.begin("recovery", None);

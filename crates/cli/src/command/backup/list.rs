@@ -160,7 +160,7 @@ pub fn info(_: &Global, args: &InfoArgs) -> Result<u8, Failure> {
     let about = &listed.about;
     let mut out = String::new();
     let mut line = |name: &str, text: String| {
-        let _ = writeln!(out, "{:<13} {text}", Paint::faint(name));
+        let _ = writeln!(out, "{} {text}", Paint::faint(format!("{name:<13}")));
     };
     line("backup", about.label.clone());
     let labels: Vec<_> = chain.backups.iter().rev().skip(1).map(|one| one.about.label.as_str()).collect();
