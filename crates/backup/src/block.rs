@@ -53,9 +53,8 @@ pub enum PageState {
 }
 
 /// Judges a page of a relation by its checksum, which includes its number in the relation: a page in another place is
-/// as
-/// bad as a changed one. Source: PostgreSQL's documentation of data checksums, and the page layout (section "Database
-/// Page Layout"): `pd_checksum` are bytes 8 and 9, and an unused page is all zeros.
+/// as bad as a changed one. Source: PostgreSQL's documentation of data checksums, and the page layout (section
+/// "Database Page Layout"): `pd_checksum` are bytes 8 and 9, and an unused page is all zeros.
 pub fn page_state(page: &[u8], number: u32) -> PageState {
     let stored = u16::from_le_bytes([page[8], page[9]]);
     // An all-zero page has no checksum. Most pages differ from zero in their first bytes, so this is cheap.
@@ -105,8 +104,7 @@ const START: [u32; LANES] = [
 ];
 
 /// PostgreSQL's checksum of a page of 8 KiB: 32 FNV-1a hashes side by side, their sums mixed twice more and folded,
-/// with
-/// the page's number mixed in; never 0. The checksum's own two bytes count as zero.
+/// with the page's number mixed in; never 0. The checksum's own two bytes count as zero.
 pub fn checksum(page: &[u8], number: u32) -> u16 {
     let folded = pulp::Arch::new().dispatch(|| fold(page));
     u16::try_from((folded ^ number) % 65_535 + 1).unwrap_or(u16::MAX)

@@ -15,6 +15,9 @@ use surus_core::{clock, code, monitor::Monitor};
 /// What a backup that was broken off has left is taken over by the next one; after this long it goes.
 const LEFTOVERS_FOR_MS: i64 = 7 * 86_400_000;
 
+/// What a killed writer has left under a temporary name goes after this long.
+const UNFINISHED_FOR_MS: i64 = 86_400_000;
+
 /// Objects to remove at once.
 const AT_ONCE: usize = 500;
 
@@ -94,6 +97,7 @@ fn remove_data(cluster: &Cluster, label: &str) -> Result<u64> {
 /// Removes data that belongs to no backup and to none that is being taken.
 fn sweep(cluster: &Cluster, expired: &mut Expired) -> Result<()> {
     let place = cluster.repo.place();
+    expired.bytes += place.remove_unfinished(UNFINISHED_FOR_MS)?;
     let folder = cluster.names.data_folder(None);
     // The data first, then what claims it: a backup that begins in between is seen.
     let labels: BTreeSet<String> = place

@@ -1,11 +1,9 @@
 //! Backups, WAL and restores.
 //!
 //! A repository keeps base backups and WAL of clusters; this room puts them there, finds them again and brings them
-//! back.
-//! Decisions (what a backup needs, what may expire, whether a moment can be reached) are pure functions over what the
-//! repository says; reading and writing files stands around them. It must not know what a check, a page or a schedule
-//! is,
-//! and it never prints.
+//! back. Decisions (what a backup needs, what may expire, whether a moment can be reached) are pure functions over what
+//! the repository says; reading and writing files stands around them. It must not know what a check, a page or a
+//! schedule is, and it never prints.
 //!
 //! What can be trusted here: an object is complete and durable before anybody is told so, a backup exists only once its
 //! manifest does, and an object that cannot be read is never taken for one that is not there.

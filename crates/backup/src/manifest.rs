@@ -1,8 +1,7 @@
 //! A backup's manifest: what the backup is, every file with where its blocks are, every chunk with its hash.
 //!
 //! It is written last, and a backup without one is none. In the repository it is an object of JSON lines: `about`
-//! first,
-//! then directories, files and chunks, and `end` with their counts. Specified in docs/format/repository.md.
+//! first, then directories, files and chunks, and `end` with their counts. Specified in docs/format/repository.md.
 
 use crate::repo::{codec::Codec, container::Damage};
 use jiff::Timestamp;

@@ -1,9 +1,8 @@
 //! Taking a backup.
 //!
 //! The server is told, every file is read, what is not in the repository yet is stored, the server is told that it is
-//! over,
-//! the WAL in between is waited for, and only then the manifest is written. Whatever breaks off before leaves bundles
-//! that the next backup takes over, and no backup.
+//! over, the WAL in between is waited for, and only then the manifest is written. Whatever breaks off before leaves
+//! bundles that the next backup takes over, and no backup.
 
 pub mod base;
 pub mod bundle;
@@ -21,7 +20,7 @@ use crate::{
     error::{BackupError, Result},
     manifest::{About, BackupKind, FORMAT, Manifest, Method, Origin},
     repo::{Cluster, Repo, codec::Codec},
-    wal::{name::Segment, push},
+    wal::{hole, name::Segment, push},
 };
 use base::Known;
 use jiff::Timestamp;
@@ -128,6 +127,10 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
     let manifest = Manifest { about, directories: read.directories, files: read.manifest_files, chunks: read.chunks };
     let (within, codec, monitor) = (options.wal_within, options.codec, monitor.clone());
     blocking(move || {
+        if let Some(data) = &data {
+            // Marks of WAL that was given up while the repository could not be reached.
+            hole::carry_over(&cluster, &data.join("pg_wal"))?;
+        }
         let wal = WalWanted::of(&facts, &ended, start_lsn);
         let segments_pushed = brought + wal.await_in(&cluster, data.as_deref(), codec, within, &monitor)?;
         parents_are_there(&cluster, manifest.about.parent.clone())?;
@@ -288,8 +291,7 @@ impl WalWanted {
     }
 
     /// Waits until all is in the archive. What the server has not brought there, and still has in pg_wal, is brought
-    /// from
-    /// there: a backup need not fail because archiving is not set up yet.
+    /// from there: a backup need not fail because archiving is not set up yet.
     fn await_in(
         self,
         cluster: &Cluster,

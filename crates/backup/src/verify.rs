@@ -1,7 +1,6 @@
 //! Is what is in the repository still what was written? Every object is read whole and its chunks compared with the
-//! manifest. What was found whole is remembered with its size and time of writing, so that the next run reads only
-//! what is
-//! new, or was last read long ago.
+//! manifest. What was found whole is remembered with its size and time of writing, so that the next run reads only what
+//! is new, or was last read long ago.
 
 use crate::{
     catalogue::Catalogue,
@@ -108,8 +107,7 @@ pub fn verified_at(cluster: &Cluster, label: &str) -> Result<Option<Timestamp>> 
 }
 
 /// Verifies one backup: its own objects, and that the WAL it needs is archived. What it builds on is verified as a
-/// backup
-/// of its own.
+/// backup of its own.
 ///
 /// # Errors
 /// When the repository cannot be listed, or the verdict cannot be kept.

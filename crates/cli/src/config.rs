@@ -211,7 +211,7 @@ mod tests {
             (1, 1, Some(300.0))
         );
         assert_eq!((config.remote_write.len(), config.samples.max_bytes.is_some()), (1, true));
-        assert_eq!(config.repository.len(), 2);
+        assert_eq!((config.repository.len(), config.backup.len()), (2, 1));
         assert!(config.serve.password.is_some() && config.serve.token.is_some());
     }
 

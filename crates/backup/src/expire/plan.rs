@@ -48,8 +48,7 @@ pub struct Plan {
 }
 
 /// Decides. `now_ms` is the clock; how old a backup is, is counted from it, but never from later than what the
-/// repository
-/// itself shows to have happened: a clock that jumps ahead must not make everything old.
+/// repository itself shows to have happened: a clock that jumps ahead must not make everything old.
 pub fn plan(catalogue: &Catalogue, retention: Retention, now_ms: i64) -> Plan {
     let backups: Vec<&About> = catalogue.backups.iter().map(|listed| &listed.about).collect();
     let now_ms = now_ms.min(newest_evidence_ms(&backups));

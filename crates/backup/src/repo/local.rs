@@ -156,6 +156,12 @@ impl Place for LocalPlace {
         Ok(())
     }
 
+    fn remove_unfinished(&self, older_than_ms: i64) -> Result<u64, PlaceError> {
+        let before_ms = surus_core::clock::now_ms().saturating_sub(older_than_ms);
+        let removed = remove_unfinished(&self.folder, before_ms);
+        removed.map_err(|error| self.trouble("tidy up", "", &error))
+    }
+
     fn address(&self) -> String {
         self.folder.display().to_string()
     }
@@ -211,6 +217,30 @@ fn remove_empty_folders(folder: Option<&Path>, top: &Path) {
     }
 }
 
+fn remove_unfinished(folder: &Path, before_ms: i64) -> io::Result<u64> {
+    let mut bytes = 0;
+    for item in fs::read_dir(folder)? {
+        let item = item?;
+        let about = match item.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        if about.is_dir() {
+            bytes += remove_unfinished(&item.path(), before_ms)?;
+        } else if item.file_name().to_string_lossy().starts_with(UNFINISHED) && written_ms(&about) < before_ms {
+            fs::remove_file(item.path())?;
+            bytes += about.len();
+        }
+    }
+    Ok(bytes)
+}
+
+/// When a file was last written, in milliseconds since 1970; 0 when the filesystem does not say.
+fn written_ms(about: &fs::Metadata) -> i64 {
+    let modified = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    modified.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
 fn walk(folder: &Path, top: &Path, entries: &mut Vec<Entry>) -> io::Result<()> {
     let inside = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound && folder != top => return Ok(()),
@@ -230,9 +260,7 @@ fn walk(folder: &Path, top: &Path, entries: &mut Vec<Entry>) -> io::Result<()> {
         if about.is_dir() {
             walk(&path, top, entries)?;
         } else if let Some(name) = path.strip_prefix(top).ok().and_then(Path::to_str) {
-            let modified = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            let modified_ms = modified.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-            entries.push(Entry { name: name.to_owned(), size: about.len(), modified_ms });
+            entries.push(Entry { name: name.to_owned(), size: about.len(), modified_ms: written_ms(&about) });
         }
     }
     Ok(())
@@ -272,6 +300,9 @@ mod tests {
         assert_eq!(names("w/"), ["w/1", "w/2", "w/x/3"]);
         assert_eq!(names(""), ["v", "w/1", "w/2", "w/x/3"]);
         assert_eq!(names("nothing/"), [""; 0]);
+        assert_eq!(place.remove_unfinished(60_000).unwrap(), 0, "somebody may be writing it");
+        assert_eq!(place.remove_unfinished(-60_000).unwrap(), 4);
+        assert!(!dir.path().join("repo/w/.unfinished-1-1").exists());
         place.delete(&["w/x/3".into(), "w/never".into()]).unwrap();
         assert!(!dir.path().join("repo/w/x").exists(), "an empty folder is left");
         assert_eq!(names("w/"), ["w/1", "w/2"]);

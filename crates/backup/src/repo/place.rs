@@ -1,8 +1,7 @@
 //! A place that holds named objects: a folder, or a bucket of an object store.
 //!
 //! This is all that the rest of the room may assume of a place, and all that it needs: objects are written whole,
-//! appear
-//! whole or not at all, and one that was acknowledged stays. Implementations block; callers use threads.
+//! appear whole or not at all, and one that was acknowledged stays. Implementations block; callers use threads.
 
 use serde::Serialize;
 use std::{fmt, ops::Range};
@@ -107,6 +106,15 @@ pub trait Place: Send + Sync + fmt::Debug {
 
     /// Its address for people, without credentials.
     fn address(&self) -> String;
+
+    /// Removes what writers that were killed have left and that never became an object, when it is older than this many
+    /// milliseconds. Returns its bytes.
+    ///
+    /// # Errors
+    /// When it cannot be found or removed.
+    fn remove_unfinished(&self, _older_than_ms: i64) -> Result<u64, PlaceError> {
+        Ok(0)
+    }
 
     /// The folder, when it is one of this machine.
     fn local_folder(&self) -> Option<&std::path::Path> {

@@ -27,8 +27,7 @@ pub const CHUNK: usize = 1 << 20;
 pub const BUNDLE: usize = 32 << 20;
 
 /// What stands beside a bundle: its chunks, whose blocks they are, and the blocks' hashes. An incremental backup
-/// compares
-/// with it, and a backup that was broken off is taken up from it.
+/// compares with it, and a backup that was broken off is taken up from it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BundleIndex {
     pub bundle: u32,

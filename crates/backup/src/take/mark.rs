@@ -1,6 +1,5 @@
 //! The mark of a backup that is being taken: it keeps a second one from being taken at the same time, keeps what it
-//! needs
-//! from being expired, and names what a backup that was broken off has left.
+//! needs from being expired, and names what a backup that was broken off has left.
 
 use crate::{
     error::{BackupError, Result},
@@ -38,8 +37,7 @@ pub struct BeginNote {
 
 impl BeginNote {
     /// Is somebody still at work? One that has not said so for long is not, by clocks that may differ, so that it gets
-    /// a
-    /// long time; on this machine the process is asked, too.
+    /// a long time; on this machine the process is asked, too.
     pub fn alive(&self) -> bool {
         let silent = clock::now().duration_since(self.alive_at).unsigned_abs();
         let gone = self.host == host() && !Path::new(&format!("/proc/{}", self.pid)).exists();

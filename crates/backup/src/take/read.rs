@@ -23,8 +23,7 @@ pub struct ReadFile {
 }
 
 /// Reads at most `size` bytes and hands out every block; `None` when the file is no longer there. `first_page` is that
-/// of
-/// [`super::scan::first_page`] where pages are to be verified.
+/// of [`super::scan::first_page`] where pages are to be verified.
 ///
 /// # Errors
 /// When the file cannot be read, or `each` fails.

@@ -138,8 +138,7 @@ fn is_unlogged_data(path: &str, unlogged: &BTreeSet<String>) -> bool {
 
 /// Follows a link that may be one: a tablespace, or pg_wal and the log directory, which are kept empty or copied as a
 /// directory. A link that leads into the data directory, or to a further link, is refused: its content would be twice
-/// in
-/// the backup, or come back in the wrong place.
+/// in the backup, or come back in the wrong place.
 fn follow(data: &Path, link: &Path, inside: &str, name: &str) -> Result<fs::Metadata> {
     let refuse = |why: &str| {
         let text = format!("{} {why}", link.display());

@@ -187,8 +187,7 @@ impl Work {
     }
 
     /// Reads the control file, last of all: it says how far the files before have come. It is read again until its
-    /// checksum
-    /// is right.
+    /// checksum is right.
     fn read_control(&self, bundles: &Bundles) -> Result<Share> {
         let path = self.data.join(control::PATH);
         let mut tries = 0;

@@ -26,8 +26,7 @@ pub(crate) struct Sending {
 }
 
 /// Judges what the repository holds, and whether what the server sends arrives there. Where the server could not be
-/// asked,
-/// nothing is proven.
+/// asked, nothing is proven.
 pub(crate) fn prove(protection: &Protection, sending: Option<&Sending>, cluster: &str, subject: &str) -> Proof {
     let mut experiment = Experiment::begin("backup", 4);
     let mut good = true;
