@@ -56,6 +56,7 @@ const AREAS: &[(char, &str)] = &[
     ('W', "surus serve"),
     ('M', "Series and PromQL"),
     ('V', "Events"),
+    ('B', "Backups, WAL and restores"),
     ('X', "surus itself"),
 ];
 
