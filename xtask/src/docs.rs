@@ -57,6 +57,7 @@ const AREAS: &[(char, &str)] = &[
     ('M', "Series and PromQL"),
     ('V', "Events"),
     ('B', "Backups, WAL and restores"),
+    ('P', "Copies: drills, the past, clones, repair"),
     ('X', "surus itself"),
 ];
 

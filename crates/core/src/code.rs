@@ -163,6 +163,13 @@ codes! {
     RESTORE_ROOM "SURUS-B042" Precondition "the restore would not fit" "Make room, or give another directory with --to."
     RESTORE_START "SURUS-B043" Outside "the restored server did not come up" "Its log's last lines are above; the restored files are complete."
     RESTORE_USAGE "SURUS-B044" Usage "the restore was not asked for in a way that can be done" "Examples: surus restore --help"
+    // P: copies of a cluster: drills, the past, clones, repair
+    PROVE_SCRATCH "SURUS-P001" Precondition "the place for copies cannot be used" "Give a directory with room that the server's account may enter: --scratch DIR, or [prove] scratch in surus.toml."
+    PROVE_ROOM "SURUS-P002" Precondition "a copy would not fit" "Nothing was written. Make room, or give another directory: --scratch DIR."
+    PROVE_TOOL "SURUS-P003" Outside "a backup tool's own command failed" "Its message is above; surus only read what it keeps."
+    PROVE_ENGINE "SURUS-P004" Usage "it is not clear whose backups are meant" "Name them: --repo PLACE, or --engine pgbackrest|barman|wal-g|basebackup|dump with its options; examples: surus prove restore --help"
+    PROVE_NO_BACKUP "SURUS-P005" Precondition "there is no backup that could be restored" "The message above says what there is; take one: surus backup run"
+    PROVE_FAILED "SURUS-P006" Findings "the drill failed: this backup does not give back a sound cluster" "The step and its evidence are above and in the ledger: surus proof list --kind restore"
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

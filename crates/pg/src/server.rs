@@ -210,6 +210,13 @@ impl LocalServer {
         Ok(server)
     }
 
+    /// Gives it settings on the command line: they win over every file, and of two values the later one.
+    pub fn argue<N: AsRef<str>, V: AsRef<str>>(&mut self, settings: &[(N, V)]) {
+        for (name, value) in settings {
+            self.arguments.extend(["-c".to_owned(), format!("{}={}", name.as_ref(), value.as_ref())]);
+        }
+    }
+
     /// Copies a running server into `dir` with pg_basebackup.
     ///
     /// # Errors

@@ -20,7 +20,9 @@ fn allowed(from: &str, to: &str, dev: bool) -> Option<bool> {
     let below_features = to == CORE || FLOOR_TWO.contains(&to);
     let built = match from {
         CORE => false,
-        "surus" => below_features || FEATURES.contains(&to) || to == "surus-web",
+        "surus" => below_features || FEATURES.contains(&to) || ["surus-web", "surus-prove"].contains(&to),
+        // Works with what backups give back.
+        "surus-prove" => [CORE, "surus-pg", "surus-backup"].contains(&to),
         "surus-web" => below_features || FEATURES.contains(&to),
         TESTKIT => [CORE, "surus-pg"].contains(&to),
         // Reads the tables that pages are made from, and fetches what `pg` will find.

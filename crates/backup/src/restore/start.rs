@@ -55,12 +55,26 @@ pub fn start(
             format!("{} is not whole: its restore was broken off; the same command goes on with it", data.display());
         return Err(failed(text));
     }
+    come_up(LocalServer::in_place(programs, data, "postgres", port)?, action, within, monitor)
+}
+
+/// As [`start`], for a server that somebody has set up already.
+///
+/// # Errors
+/// As [`start`].
+pub fn come_up(
+    mut server: LocalServer,
+    action: Action,
+    within: Duration,
+    monitor: &dyn Monitor,
+) -> Result<(LocalServer, Arrival)> {
+    let failed = |text: String| BackupError::refused(code::RESTORE_START, text);
     let watch = Stopwatch::start();
-    let mut server = LocalServer::in_place(programs, data, "postgres", port)?;
+    let data = server.data_dir().to_owned();
     monitor.begin("recovery", None);
     let deadline = Deadline::after(within);
     server.start(within).map_err(|error| failed(error.to_string()))?;
-    while !arrived(data, &server, action) {
+    while !arrived(&data, &server, action) {
         if !server.is_running() {
             return Err(failed(format!("the server ended during recovery; its log ends with:\n{}", server.log_tail())));
         }

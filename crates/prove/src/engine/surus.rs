@@ -1,0 +1,98 @@
+//! surus's own repository.
+
+use super::{Engine, Held, Kind, Landed, Order, Survey};
+use crate::error::Result;
+use surus_backup::{
+    Cluster,
+    catalogue::Catalogue,
+    protection,
+    restore::{Plan, RestoreOptions, directory::SpaceMap, settings::restore_command},
+};
+use surus_core::version::Version;
+
+/// A cluster in a repository of surus.
+#[derive(Debug, Clone)]
+pub struct Surus {
+    cluster: Cluster,
+    /// The command that fetches WAL: `surus wal get` with the repository's flags.
+    fetch: Vec<String>,
+}
+
+impl Surus {
+    /// `fetch` is the command that fetches WAL for the server; the file's name and place are added.
+    pub fn new(cluster: Cluster, fetch: Vec<String>) -> Self {
+        Self { cluster, fetch }
+    }
+
+    /// The cluster in its repository.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Engine for Surus {
+    fn kind(&self) -> Kind {
+        Kind::Surus
+    }
+
+    fn address(&self) -> String {
+        self.cluster.repo.address()
+    }
+
+    fn off_site(&self) -> Option<bool> {
+        Some(self.cluster.repo.place().local_folder().is_none())
+    }
+
+    fn survey(&self) -> Result<Survey> {
+        let catalogue = Catalogue::read(&self.cluster)?;
+        let seen = protection::look(&self.cluster)?;
+        let held = |listed: &surus_backup::catalogue::Listed| Held {
+            label: listed.about.label.clone(),
+            full: listed.about.parent.is_none(),
+            timeline: Some(listed.about.timeline),
+            started_at: Some(listed.about.started_at),
+            stopped_at: Some(listed.about.stopped_at),
+            start_lsn: Some(listed.about.start_lsn),
+            stop_lsn: Some(listed.about.stop_lsn),
+            size: Some(listed.about.size),
+            trouble: catalogue.trouble(listed),
+        };
+        let newest = catalogue.backups.last();
+        Ok(Survey {
+            system_identifier: Some(self.cluster.names.system_identifier),
+            major: newest.map(|listed| Version::from_num(listed.about.server_version).major()),
+            backups: catalogue.backups.iter().map(held).collect(),
+            gaps: seen.gaps,
+            newest_segment: seen.newest_segment,
+            newest_segment_at: seen.newest_segment_at,
+            notes: Vec::new(),
+        })
+    }
+
+    fn restore(&self, order: &Order<'_>) -> Result<Landed> {
+        let options = RestoreOptions {
+            to: order.place.data(),
+            backup: order.backup.map(str::to_owned),
+            target: order.target.clone(),
+            delta: false,
+            spaces: SpaceMap { each: Vec::new(), root: Some(order.place.tablespaces()) },
+            workers: order.jobs,
+            fetch: self.fetch.clone(),
+            keep_archiving: false,
+        };
+        let plan = Plan::make(&self.cluster, &options)?;
+        let restored = plan.carry_out(order.monitor)?;
+        Ok(Landed {
+            data: plan.outline.to.clone(),
+            label: restored.label,
+            major: Version::from_num(plan.about().server_version).major(),
+            bytes: restored.bytes,
+            recovers: true,
+            commands: vec![
+                format!("surus restore --repo {} --to {}", self.address(), order.place.data().display()),
+                format!("# restore_command = {}", restore_command(&self.fetch)),
+            ],
+            notes: plan.outline.choice.notes.clone(),
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! What is done with a restored copy of a cluster: a drill that proves a backup, an answer from the past, a clone to
+//! work with, the rows that an accident took.
+//!
+//! A copy always lives in a scratch place of its own ([`scratch`]), comes there through an [`engine`] (surus's own
+//! repository, or the restore command of another tool), and is started disarmed ([`copy`]): it can reach nobody, and
+//! nobody but us reaches it. Whoever keeps the backups is only read. This room must not know how proofs are kept, what
+//! a page or a schedule is; it never prints.
+
+pub mod copy;
+pub mod engine;
+pub mod error;
+pub mod scratch;
+
+pub use error::{ProveError, Result};
