@@ -3,16 +3,35 @@
 //! An engine only ever reads what it keeps. It says which backups there are and brings one of them into a scratch
 //! place, as a data directory that PostgreSQL recovers by itself; what is done with it then is the same for all.
 
+mod archive;
+mod barman;
+mod basebackup;
+mod detect;
+mod fault;
+mod land;
+mod manifest;
+mod pgbackrest;
 mod surus;
+mod tool;
+mod wal_g;
 
+pub use archive::{Archive, Kept};
+pub use barman::Barman;
+pub use basebackup::BaseBackup;
+pub use detect::{Detected, Machine, detect};
+pub use pgbackrest::Pgbackrest;
 pub use surus::Surus;
+pub use wal_g::WalG;
 
-use crate::{error::Result, scratch::Place};
+use crate::{
+    error::{ProveError, Result},
+    scratch::Place,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
-use surus_backup::restore::target::RecoveryTarget;
-use surus_core::{lsn::Lsn, monitor::Monitor, protection::WalGap};
+use surus_backup::restore::target::{Goal, RecoveryTarget};
+use surus_core::{code, lsn::Lsn, monitor::Monitor, protection::WalGap};
 
 /// Which tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,9 +134,119 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the tool does not answer, or what it says cannot be understood.
     fn survey(&self) -> Result<Survey>;
+    /// The archived WAL, by name; empty for a tool that keeps none.
+    ///
+    /// # Errors
+    /// As [`Engine::survey`].
+    fn archive(&self) -> Result<Archive> {
+        Ok(Archive::default())
+    }
     /// Brings a backup into the place. Blocks.
     ///
     /// # Errors
     /// With what the tool said; nothing can be started in the place then.
     fn restore(&self, order: &Order<'_>) -> Result<Landed>;
+}
+
+/// What somebody says about whose backups he means: the command line, the configuration, or what detection found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Wish {
+    /// None: what the other fields, or this machine's configuration files, make clear.
+    pub kind: Option<Kind>,
+    /// pgBackRest's stanza.
+    pub stanza: Option<String>,
+    /// Barman's name of the server.
+    pub server: Option<String>,
+    /// The tool's configuration file; for WAL-G also a directory with one file for each variable, as envdir reads it.
+    pub config: Option<PathBuf>,
+    /// What pg_basebackup made, or a directory of such directories.
+    pub dir: Option<PathBuf>,
+    /// A WAL archive that belongs to it.
+    pub wal: Option<PathBuf>,
+    /// What pg_dump and pg_dumpall made.
+    pub dumps: Vec<PathBuf>,
+    /// A server to compare a loaded dump with.
+    #[serde(skip)]
+    pub compare: Option<String>,
+}
+
+impl Wish {
+    /// The tool that is meant; none when nothing was said.
+    fn kind(&self) -> Option<Kind> {
+        self.kind.or(match self {
+            Self { stanza: Some(_), .. } => Some(Kind::Pgbackrest),
+            Self { server: Some(_), .. } => Some(Kind::Barman),
+            Self { dir: Some(_), .. } => Some(Kind::Basebackup),
+            Self { dumps, .. } if !dumps.is_empty() => Some(Kind::Dump),
+            _ => None,
+        })
+    }
+}
+
+/// The engine for what was wished. Where nothing was said it is the only one that this machine's files tell of.
+///
+/// # Errors
+/// When it is not clear whose backups are meant, or the tool is not installed.
+pub fn open(wish: &Wish) -> Result<Box<dyn Engine>> {
+    let unclear = |text: String| Err(ProveError::refused(code::PROVE_ENGINE, text));
+    Ok(match wish.kind() {
+        Some(Kind::Pgbackrest) => Box::new(Pgbackrest::open(wish)?),
+        Some(Kind::Barman) => Box::new(Barman::open(wish)?),
+        Some(Kind::WalG) => Box::new(WalG::open(wish)?),
+        Some(Kind::Basebackup) => Box::new(BaseBackup::open(wish)?),
+        Some(Kind::Dump) => return unclear("what pg_dump made is not read yet".into()),
+        Some(Kind::Surus) => return unclear("a repository of surus is named by --repo".into()),
+        None => match detect(&Machine::here()).as_slice() {
+            [one] => return open(&one.wish),
+            [] => return unclear("no backup tool is configured on this machine, as far as its files tell".into()),
+            several => {
+                let each: Vec<String> = several.iter().map(ToString::to_string).collect();
+                return unclear(format!("there are several:\n  {}", each.join("\n  ")));
+            }
+        },
+    })
+}
+
+/// The newest backup that leads to the target, or the one that was named.
+///
+/// # Errors
+/// When there is none; the text says what there is.
+pub(crate) fn choose<'a>(survey: &'a Survey, order: &Order<'_>) -> Result<&'a Held> {
+    let none = |text: String| Err(ProveError::refused(code::PROVE_NO_BACKUP, text));
+    if let Some(label) = order.backup {
+        return match survey.backups.iter().find(|held| held.label == label) {
+            Some(Held { trouble: Some(why), .. }) => {
+                Err(ProveError::refused(code::ENGINE_DAMAGED, format!("backup {label} cannot be restored: {why}")))
+            }
+            Some(held) => Ok(held),
+            None => none(format!("there is no backup {label}; there are: {}", labels(survey))),
+        };
+    }
+    let early = |held: &&Held| match &order.target.goal {
+        Goal::Time(time) => held.stopped_at.is_none_or(|stopped| stopped <= *time),
+        Goal::Lsn(lsn) => held.stop_lsn.is_none_or(|stop| stop <= *lsn),
+        _ => true,
+    };
+    let Some(newest) = survey.backups.iter().rfind(early) else {
+        return none(match survey.backups.first() {
+            None => "no backup is there".to_owned(),
+            Some(first) => match (&order.target.goal, first.stopped_at) {
+                (Goal::Time(time), Some(at)) => format!("no backup ended before {time}; the oldest ended at {at}"),
+                (goal, _) => format!("no backup ended before {goal}"),
+            },
+        });
+    };
+    match &newest.trouble {
+        // An older one may do, but then the newest would never be proven.
+        Some(why) => {
+            let text = format!("backup {} cannot be restored: {why}", newest.label);
+            Err(ProveError::refused(code::ENGINE_DAMAGED, text))
+        }
+        None => Ok(newest),
+    }
+}
+
+fn labels(survey: &Survey) -> String {
+    let all: Vec<&str> = survey.backups.iter().map(|held| held.label.as_str()).collect();
+    if all.is_empty() { "none".into() } else { all.join(", ") }
 }
