@@ -267,7 +267,7 @@ mod tests {
         assert!(text(&[3, 4, 6], at(1005)).contains("000000010000000000000005"));
         assert!(text(&[3, 4, 5, 9], Goal::Latest).contains("3 WAL segments from 000000010000000000000006"));
         assert_eq!(text(&[3, 4, 6], Goal::Xid(7)), "ok", "it may be before the gap: the server will tell");
-        assert!(text(&[3, 4], Goal::Lsn(Lsn(6 * SIZE))).contains("2 WAL segments from 000000010000000000000005"));
+        assert!(text(&[3, 4], Goal::Lsn(Lsn(6 * SIZE + 1))).contains("2 WAL segments from 000000010000000000000005"));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What another tool says when it fails, in plain words: the file that is missing, cut short or shut, the tablespace
-//! that
-//! is gone. The tool's own message always follows.
+//! that is gone. The tool's own message always follows.
 
 use crate::error::ProveError;
 use std::{
