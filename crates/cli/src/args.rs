@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::{
-    command::{backup::BackupVerb, restore::RestoreArgs, wal::WalVerb},
+    command::{backup::BackupVerb, prove::ProveVerb, restore::RestoreArgs, wal::WalVerb},
     demo::schema::ROWS,
 };
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -84,6 +84,11 @@ pub enum Command {
     },
     /// Bring a cluster back, to the latest moment or to one that you name
     Restore(Box<RestoreArgs>),
+    /// Experiments that show whether what is configured works; the ledger keeps what they measured
+    Prove {
+        #[command(subcommand)]
+        verb: ProveVerb,
+    },
     /// A range of time as one file to send
     Report {
         #[command(subcommand)]

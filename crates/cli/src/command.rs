@@ -9,6 +9,7 @@ pub mod fix;
 mod grafana;
 mod promql;
 mod proof;
+pub mod prove;
 mod query;
 mod report;
 pub mod restore;
@@ -46,6 +47,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Backup { verb } => backup::run(&global, verb).await,
         Command::Wal { verb } => wal::run(&global, verb).await,
         Command::Restore(args) => restore::run(&global, &args),
+        Command::Prove { verb } => prove::run(&global, verb).await,
         Command::Report { verb: ReportVerb::Instance(report) } => report::run(&global, report).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),

@@ -2,12 +2,14 @@
 
 mod backup;
 mod files;
+mod prove;
 pub mod quantity;
 mod repository;
 mod secret_ref;
 mod watch;
 
 pub use backup::BackupConfig;
+pub use prove::{InvariantConfig, ProveConfig};
 pub use repository::RepositoryConfig;
 pub use secret_ref::SecretRef;
 pub use watch::{ObserveConfig, RemoteWriteConfig, SamplesConfig, ServeConfig};
@@ -33,6 +35,9 @@ static NAMED: OnceLock<Option<PathBuf>> = OnceLock::new();
 /// Checks cost the server more than watching it does.
 const CHECK_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
+/// A row that is written more often would say no more.
+const HEARTBEAT_LEAST: Duration = Duration::from_secs(1);
+
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -50,6 +55,10 @@ pub struct Config {
     pub repository: Vec<RepositoryConfig>,
     /// When backups are taken.
     pub backup: Vec<BackupConfig>,
+    /// Restored copies.
+    pub prove: ProveConfig,
+    /// What must hold in them.
+    pub invariant: Vec<InvariantConfig>,
 }
 
 /// A `[[target]]`.
@@ -62,6 +71,8 @@ pub struct TargetConfig {
     pub dsn: String,
     /// The label `cluster` of its series; a name that the nodes of one cluster share.
     pub cluster: Option<String>,
+    /// How often `surus serve` writes a heartbeat row on it; without it, never.
+    pub heartbeat: Option<Span>,
 }
 
 impl TargetConfig {
@@ -145,6 +156,9 @@ impl Config {
                 return Err(format!("check.thresholds.\"{id}\" has no limit \"{name}\"; it has: {}", names.join(", ")));
             }
         }
+        if let Some(bad) = self.target.iter().find(|one| one.heartbeat.is_some_and(|every| every.0 < HEARTBEAT_LEAST)) {
+            return Err(format!("heartbeat of target \"{}\" must be at least 1s", bad.name));
+        }
         unique("targets", self.target.iter().map(|target| target.name.as_str()))?;
         unique("remote_write", self.remote_write.iter().map(|remote| remote.name.as_str()))?;
         unique("repositories", self.repository.iter().map(|repository| repository.name.as_str()))?;
@@ -154,6 +168,9 @@ impl Config {
         let targets: Vec<_> = self.target.iter().map(|target| target.name.as_str()).collect();
         let repositories: Vec<_> = self.repository.iter().map(|repository| repository.name.as_str()).collect();
         self.backup.iter().try_for_each(|backup| backup.judge(&targets, &repositories))?;
+        self.prove.judge()?;
+        unique("invariants", self.invariant.iter().map(|invariant| invariant.name.as_str()))?;
+        self.invariant.iter().try_for_each(|invariant| invariant.judge(&targets))?;
         self.remote_write.iter().try_for_each(RemoteWriteConfig::judge)
     }
 }
@@ -194,6 +211,7 @@ mod tests {
         let defaults = Config::default();
         assert_eq!(reference.check.declared, defaults.check.declared);
         assert_eq!(reference.check_every(), defaults.check_every());
+        assert_eq!(reference.prove, defaults.prove);
         assert_eq!((&reference.serve, &reference.observe), (&defaults.serve, &defaults.observe));
         assert_eq!((&reference.samples, &reference.remote_write), (&defaults.samples, &defaults.remote_write));
         assert!(
@@ -211,7 +229,8 @@ mod tests {
             (1, 1, Some(300.0))
         );
         assert_eq!((config.remote_write.len(), config.samples.max_bytes.is_some()), (1, true));
-        assert_eq!((config.repository.len(), config.backup.len()), (2, 1));
+        assert_eq!((config.repository.len(), config.backup.len(), config.invariant.len()), (2, 1, 1));
+        assert!(config.prove.scratch.is_some() && config.target[0].heartbeat.is_some());
         assert!(config.serve.password.is_some() && config.serve.token.is_some());
     }
 

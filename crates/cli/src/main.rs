@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     if let Some(status) = command::wal::at_once(&words) {
         return status;
     }
+    if let Some(status) = command::prove::at_once(&words) {
+        return status;
+    }
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => return failure::usage(&error),

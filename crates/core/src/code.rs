@@ -170,6 +170,8 @@ codes! {
     PROVE_ENGINE "SURUS-P004" Usage "it is not clear whose backups are meant" "Name them: --repo PLACE, or --engine pgbackrest|barman|wal-g|basebackup|dump with its options; examples: surus prove restore --help"
     PROVE_NO_BACKUP "SURUS-P005" Precondition "there is no backup that could be restored" "The message above says what there is; take one: surus backup run"
     PROVE_FAILED "SURUS-P006" Findings "the drill failed: this backup does not give back a sound cluster" "The step and its evidence are above and in the ledger: surus proof list --kind restore"
+    PROVE_INTERRUPTED "SURUS-P010" Outside "the drill was interrupted" "Nothing is recorded. surus prove restore --resume goes on with what was restored, if that is still there."
+    PROVE_NOTIFY "SURUS-P011" Outside "nobody could be told of a failed proof" "Check [prove] webhook and command in surus.toml; the proof itself is in the ledger."
     ENGINE_WAL "SURUS-P020" Precondition "WAL that the restore needs is missing" "The segment is named above. Moments before it may still be reached: surus prove window shows them. Take a new backup: it does not need the lost WAL."
     ENGINE_DAMAGED "SURUS-P021" Precondition "the backup is damaged" "What is damaged is named above. Older backups may be whole: give one with --backup LABEL; take a new one."
     ENGINE_ACCESS "SURUS-P022" Precondition "the backup may not be read by who restores it" "Give the named path back the owner and the mode that the tool made it with."

@@ -7,8 +7,11 @@
 //! a page or a schedule is; it never prints.
 
 pub mod copy;
+pub mod drill;
 pub mod engine;
 pub mod error;
+pub mod limits;
 pub mod scratch;
+pub mod watchdog;
 
 pub use error::{ProveError, Result};

@@ -3,7 +3,7 @@
 use crate::{
     args::{DataFormat, Global},
     command::query::moment,
-    config::quantity::Span,
+    config::{Config, quantity::Span},
     failure::Failure,
     output::{json, print},
     paint::Paint,
@@ -224,7 +224,7 @@ fn options(args: &RestoreArgs, cluster: u64) -> Result<RestoreOptions, Failure> 
 }
 
 /// A moment to the microsecond, as PostgreSQL shows it too; one without a zone is of this machine's.
-fn time_of(text: &str) -> Result<Timestamp, Failure> {
+pub fn time_of(text: &str) -> Result<Timestamp, Failure> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
@@ -238,10 +238,18 @@ fn time_of(text: &str) -> Result<Timestamp, Failure> {
 }
 
 /// The command with which the restored server fetches its WAL: this program, from wherever it is.
-fn fetch(repo: &RepoArgs, cluster: u64) -> Result<Vec<String>, Failure> {
+pub fn fetch(repo: &RepoArgs, cluster: u64) -> Result<Vec<String>, Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::bug(format!("surus does not find itself: {error}")))?;
-    let mut words = vec![program.display().to_string(), "wal".into(), "get".into()];
+    let mut words = vec![program.display().to_string()];
+    // A repository's name means nothing without the file that it stands in.
+    if !repo.repo.contains('/')
+        && let Some(file) = Config::path(None)
+    {
+        let file = std::path::absolute(&file).unwrap_or(file);
+        words.extend(["--config".to_owned(), file.display().to_string()]);
+    }
+    words.extend(["wal".into(), "get".into()]);
     words.extend(repo.words());
     words.extend(["--cluster".into(), cluster.to_string()]);
     Ok(words)

@@ -29,8 +29,10 @@ pub enum AgentVerb {
 pub fn start(home: &Home) {
     let (Ok(program), Ok(log)) = (env::current_exe(), home.log()) else { return };
     let mut command = Command::new(program);
-    let words = env::args_os().skip_while(|word| word != "wal").skip(1);
-    command.args(["wal", "agent"]).args(words);
+    // What stands before the command, such as --config, is for the agent, too.
+    let words: Vec<_> = env::args_os().skip(1).collect();
+    let at = words.iter().position(|word| word == "wal").unwrap_or(0);
+    command.args(&words[..at]).args(["wal", "agent"]).args(words.iter().skip(at + 1));
     // It is never waited for: it outlives this process.
     drop(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn());
 }

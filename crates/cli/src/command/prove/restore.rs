@@ -1,0 +1,313 @@
+//! `surus prove restore`: a restore drill.
+
+use super::{engine, notify, text};
+use crate::{
+    args::{DataFormat, Global},
+    command::restore::time_of,
+    config::{
+        Config,
+        quantity::{Size, Span},
+    },
+    failure::Failure,
+    ledger,
+    output::{json, print},
+    progress,
+};
+use clap::Args;
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use surus_core::{clock, code, monitor::Monitor, proof::Outcome};
+use surus_prove::{
+    ProveError,
+    drill::{self, Baseline, Invariant, Options, Report, aim::Aim},
+    engine::Engine,
+    scratch::Scratch,
+};
+use surus_store::{Filter, Store};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How many earlier drills are looked through for counts to compare with.
+const EARLIER: u32 = 100;
+/// How long a drill that is interrupted may take to end in good order.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  surus prove restore --repo /srv/surus                the newest backup, up to the newest archived WAL
+  surus prove restore shop --target random             the target shop of surus.toml, up to a moment by chance
+  surus prove restore shop --target '2026-01-31 12:00:00+00' --deep
+  surus prove restore --repo /srv/surus --lost-at '2026-01-31 12:03:20+00'     how much did that crash cost?
+
+What is restored stands in the scratch place, is reachable by nobody else, runs niced, and is gone at the end. Whatever
+is found is written into the ledger, also when the drill failed: surus proof list --kind restore. As a timer:
+  [[drill]] in surus.toml (surus serve runs it), cron: 30 4 * * * surus prove restore shop -q, or a systemd timer.
+
+Exit status: 0 proven · 1 the drill failed · 2 usage · 3 no room or no backup · 4 something outside failed")]
+pub struct DrillArgs {
+    /// A target of surus.toml: its repository, its invariants, its heartbeat
+    #[arg(value_name = "TARGET")]
+    pub name: Option<String>,
+    /// The repository: a folder, s3://BUCKET/FOLDER, …, or its name in surus.toml [default: the target's, or the only one]
+    #[arg(long, value_name = "PLACE", env = "SURUS_REPO")]
+    pub repo: Option<String>,
+    /// The key of an encrypted repository, by reference: file:/PATH or env:NAME
+    #[arg(long, value_name = "REF", env = "SURUS_REPO_KEY")]
+    pub key: Option<String>,
+    /// The cluster's system identifier, when the repository holds several
+    #[arg(long, value_name = "N")]
+    pub cluster: Option<u64>,
+    /// Up to where: latest, random (between the backup's end and the newest archived WAL), or a time
+    #[arg(long, value_name = "MOMENT", default_value = "latest")]
+    pub target: String,
+    /// What decides about the random moment; the same number, the same moment
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// This backup [default: the newest that leads there]
+    #[arg(long, value_name = "LABEL")]
+    pub backup: Option<String>,
+    /// When the original was lost; the data loss is measured from there [default: now, or the target's time]
+    #[arg(long, value_name = "TIME")]
+    pub lost_at: Option<String>,
+    /// Compare the levels of each index, and its rows with the table's, too
+    #[arg(long)]
+    pub deep: bool,
+    /// The directory of all copies [default: scratch in surus.toml, else beside surus's own files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// What stays free on its filesystem [default: reserve in surus.toml, else a tenth, 10 GB at most]
+    #[arg(long, value_name = "SIZE", value_parser = crate::args::size)]
+    pub reserve: Option<u64>,
+    /// Threads that read, unpack and write [default: jobs in surus.toml, else 1]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
+    /// How long recovery may take
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = Span::parse)]
+    pub recovery_timeout: Span,
+    /// Go on with the files that an interrupted drill restored
+    #[arg(long)]
+    pub resume: bool,
+    /// Do not write the ledger
+    #[arg(long)]
+    pub no_ledger: bool,
+    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+    pub format: DataFormat,
+}
+
+/// All that a drill needs to know, owned: it runs in a thread of its own.
+struct Job {
+    engine: Box<dyn Engine>,
+    subject: String,
+    aim: Aim,
+    backup: Option<String>,
+    seed: u64,
+    lost_at: Option<jiff::Timestamp>,
+    scratch: Scratch,
+    reserve: Option<u64>,
+    jobs: usize,
+    deep: bool,
+    within: Duration,
+    invariants: Vec<Invariant>,
+    heartbeat: Option<Duration>,
+    resume: bool,
+    watchdog: Vec<String>,
+    ledger: Option<Store>,
+    monitor: Box<dyn Monitor>,
+    live: bool,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// Runs the command.
+pub async fn run(global: &Global, args: DrillArgs) -> Result<u8, Failure> {
+    let config = Config::load(global.config.as_deref())?;
+    if let Some(name) = args.name.as_ref().filter(|name| !config.target.iter().any(|one| one.name == **name)) {
+        let text = format!("nothing was restored: there is no [[target]] named \"{name}\" in surus.toml");
+        return Err(Failure::new(code::CONFIG_TARGET, text));
+    }
+    let outcome = drilled(global, &args, &config).await;
+    match outcome {
+        Ok((report, entries)) => told(&args, &config, &report, &entries).await,
+        Err(failure) => {
+            if failure.code.exit != code::Exit::Usage {
+                notify::failed(&config.prove, &notify::refusal(&args, &failure)).await;
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Runs the drill and writes its proofs; gives their numbers.
+async fn drilled(global: &Global, args: &DrillArgs, config: &Config) -> Result<(Report, Vec<i64>), Failure> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let job = job(global, args, config, &cancelled).await?;
+    let scratch = job.scratch.clone();
+    let mut drill = tokio::task::spawn_blocking(move || job.run());
+    let listen = |kind| signal(kind).map_err(|error| Failure::bug(format!("signals cannot be received: {error}")));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let ended = tokio::select! {
+        ended = &mut drill => ended,
+        _ = interrupt.recv() => interrupted(&cancelled, drill, &scratch).await?,
+        _ = terminate.recv() => interrupted(&cancelled, drill, &scratch).await?,
+    };
+    ended.map_err(|error| Failure::bug(format!("the drill ended without a result: {error}")))?
+}
+
+type Ended = Result<Result<(Report, Vec<i64>), Failure>, tokio::task::JoinError>;
+
+/// Lets the drill end by itself, if that is soon; else this process ends, and another one cleans up behind it.
+async fn interrupted(
+    cancelled: &AtomicBool,
+    drill: tokio::task::JoinHandle<Result<(Report, Vec<i64>), Failure>>,
+    scratch: &Scratch,
+) -> Result<Ended, Failure> {
+    cancelled.store(true, Ordering::Relaxed);
+    if let Ok(ended) = tokio::time::timeout(PATIENCE, drill).await {
+        return Ok(ended);
+    }
+    let failure = Failure::new(
+        code::PROVE_INTERRUPTED,
+        format!(
+            "the drill was interrupted in the middle of a step; its server is stopped, and what it has restored stays in {} \
+         for the next drill, which removes it or goes on with it (--resume)",
+            scratch.root().display()
+        ),
+    );
+    let _ = failure.show();
+    // The watchdog stops what runs in the copy; nothing else can end a restore between two files.
+    std::process::exit(i32::from(code::PROVE_INTERRUPTED.exit as u8));
+}
+
+async fn job(global: &Global, args: &DrillArgs, config: &Config, cancelled: &Arc<AtomicBool>) -> Result<Job, Failure> {
+    let aim = match args.target.as_str() {
+        "random" => Aim::Random,
+        "latest" => Aim::Latest,
+        time => Aim::Time(time_of(time)?),
+    };
+    let lost_at = args.lost_at.as_deref().map(time_of).transpose()?;
+    let quiet = global.quiet || args.format == DataFormat::Json;
+    // A ledger that cannot be written is found out before the hours that a restore takes.
+    let ledger = if args.no_ledger { None } else { Some(ledger::open(global, config)?) };
+    let engine = engine::open(args, config).await?;
+    let program = std::env::current_exe();
+    let program = program.map_err(|error| Failure::bug(format!("surus does not find itself: {error}")))?;
+    let now = clock::now().as_nanosecond().unsigned_abs();
+    let seed = u64::try_from(now / 1000 % u128::from(u32::MAX)).unwrap_or(0);
+    let target = args.name.as_ref().and_then(|name| config.target.iter().find(|one| one.name == *name));
+    Ok(Job {
+        subject: args.name.clone().unwrap_or_else(|| engine.address()),
+        aim,
+        backup: args.backup.clone(),
+        seed: args.seed.unwrap_or(seed),
+        lost_at,
+        scratch: scratch(global, config, args.scratch.as_deref())?,
+        reserve: args.reserve.or(config.prove.reserve.map(|Size(bytes)| bytes)),
+        jobs: args.jobs.or(config.prove.jobs).map_or(1, usize::from),
+        deep: args.deep,
+        within: args.recovery_timeout.0,
+        invariants: config.invariants_of(args.name.as_deref(), args.cluster),
+        heartbeat: target.and_then(|target| target.heartbeat).map(|span| span.0),
+        resume: args.resume,
+        watchdog: vec![program.display().to_string(), super::WATCHDOG.to_owned()],
+        ledger,
+        monitor: progress::monitor(quiet),
+        live: !quiet,
+        cancelled: Arc::clone(cancelled),
+        engine,
+    })
+}
+
+/// The directory of all copies: the flag's, the configuration's, else the one beside surus's own files, which the
+/// server's account may enter.
+fn scratch(global: &Global, config: &Config, flag: Option<&Path>) -> Result<Scratch, Failure> {
+    if let Some(root) = flag.or(config.prove.scratch.as_deref()) {
+        return Ok(Scratch::at(std::path::absolute(root).unwrap_or_else(|_| root.to_owned())));
+    }
+    let file = ledger::path(global, config)?;
+    let own = file.parent().unwrap_or(Path::new("/var/lib/surus"));
+    let own = std::path::absolute(own).unwrap_or_else(|_| own.to_owned());
+    let mut name = own.file_name().unwrap_or_default().to_owned();
+    name.push("-copies");
+    Ok(Scratch::at(own.with_file_name(name)))
+}
+
+impl Job {
+    fn run(self) -> Result<(Report, Vec<i64>), Failure> {
+        let Self { engine, monitor, ledger, live, cancelled, .. } = &self;
+        if *live {
+            print(&text::head(engine.as_ref(), &self.subject))?;
+        }
+        let on_step = |step: &drill::Step| {
+            if *live {
+                // A line that cannot be shown is in the proof as well.
+                let _ = print(&text::step(step));
+            }
+        };
+        let baselines = |cluster: &str| ledger.as_ref().map_or_else(Vec::new, |store| earlier(store, cluster));
+        let options = Options {
+            subject: self.subject.clone(),
+            aim: self.aim,
+            backup: self.backup.clone(),
+            seed: self.seed,
+            lost_at: self.lost_at,
+            scratch: self.scratch.clone(),
+            reserve: self.reserve,
+            jobs: self.jobs,
+            deep: self.deep,
+            within: self.within,
+            invariants: self.invariants.clone(),
+            baselines: &baselines,
+            heartbeat: self.heartbeat,
+            resume: self.resume,
+            watchdog: self.watchdog.clone(),
+            on_step: &on_step,
+            cancelled,
+        };
+        let report = drill::run(engine.as_ref(), &options, monitor.as_ref())?;
+        let mut numbers = Vec::new();
+        if let Some(store) = ledger {
+            for proof in drill::proofs(&report, env!("CARGO_PKG_VERSION")) {
+                numbers.push(store.append(&proof)?.number);
+            }
+        }
+        Ok((report, numbers))
+    }
+}
+
+/// What earlier drills of the cluster counted, newest first.
+fn earlier(store: &Store, cluster: &str) -> Vec<Baseline> {
+    let filter = Filter {
+        kind: Some(drill::KIND.to_owned()),
+        cluster: Some(cluster.to_owned()),
+        limit: Some(EARLIER),
+        ..Filter::default()
+    };
+    // A ledger that cannot be read fails when it is written to, which is told.
+    let entries = store.entries(&filter).unwrap_or_default();
+    drill::baseline(entries.iter().map(|entry| (entry.number, &entry.proof)))
+}
+
+/// Says what came of it.
+async fn told(args: &DrillArgs, config: &Config, report: &Report, entries: &[i64]) -> Result<u8, Failure> {
+    let value = notify::message(report, entries);
+    match args.format {
+        DataFormat::Json => print(&json(&value)?)?,
+        DataFormat::Text => print(&text::verdict(report, entries))?,
+    }
+    if report.outcome == Outcome::Passed {
+        return Ok(0);
+    }
+    notify::failed(&config.prove, &value).await;
+    Err(Failure::new(code::PROVE_FAILED, report.summary()))
+}
+
+impl From<ProveError> for Failure {
+    fn from(error: ProveError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
