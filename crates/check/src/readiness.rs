@@ -164,6 +164,9 @@ fn unproven(item: u8, standing: &Standing, report: &TargetReport) -> (State, Str
                 "WAL is archived; surus was shown no repository with a backup (--repo, or [[repository]] in surus.toml)",
             )
         }),
+        5 => by_setting(standing.archiving, "WAL is not archived: nothing could be restored", || {
+            (State::Missing, "no drill has restored a backup lately: surus prove restore".into())
+        }),
         8 => replication(standing, report),
         9 => by_setting(standing.autovacuum, "autovacuum or track_counts is off", || {
             by_checks(
@@ -175,6 +178,11 @@ fn unproven(item: u8, standing: &Standing, report: &TargetReport) -> (State, Str
         10 => by_setting(standing.statements, "not in shared_preload_libraries", || {
             (State::Configured, "loaded; two snapshots gave no deltas in any database looked at".into())
         }),
+        12 => (State::Missing, "no clone was restored lately: surus clone".into()),
+        14 => (
+            State::Missing,
+            "no restore from an off-site repository was drilled lately: surus prove restore --repo s3://…".into(),
+        ),
         _ => (State::Unknown, NO_PROOF.to_owned()),
     }
 }
@@ -239,7 +247,9 @@ mod tests {
         let readiness = assess(&report(all_on, vec![]), &[]);
         assert!(readiness.items.iter().all(|item| item.state != State::Proven));
         assert!([1, 2, 3, 4, 8, 9, 10].iter().all(|id| state(&readiness, *id) == State::Configured));
-        assert!([5, 6, 7, 11, 12, 13, 14].iter().all(|id| state(&readiness, *id) == State::Unknown));
+        assert!([5, 12, 14].iter().all(|id| state(&readiness, *id) == State::Missing));
+        assert!(readiness.items[4].why.contains("surus prove restore"));
+        assert!([6, 7, 11, 13].iter().all(|id| state(&readiness, *id) == State::Unknown));
     }
 
     #[test]

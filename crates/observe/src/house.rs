@@ -42,8 +42,11 @@ pub(crate) type Look = Box<dyn Fn() -> (Arc<Settings>, Vec<(Watched, Arc<TargetN
 pub(crate) async fn keep(desk: Desk, house: Arc<House>, look: Look) {
     let mut every = look().0.counters;
     let mut grid = Grid::new(every, SURUS, clock::now_ms());
-    let mut own =
-        Writing::of_job(desk.clone(), SURUS, &Watched { name: SURUS.into(), dsn: String::new(), cluster: None });
+    let mut own = Writing::of_job(
+        desk.clone(),
+        SURUS,
+        &Watched { name: SURUS.into(), dsn: String::new(), cluster: None, heartbeat: None },
+    );
     let mut writings: HashMap<String, (Watched, Writing)> = HashMap::new();
     let mut reading: Option<JoinHandle<Vec<surus_core::series::Told>>> = None;
     loop {

@@ -12,6 +12,8 @@ pub struct Watched {
     pub dsn: String,
     /// The name of the cluster that it belongs to: the label `cluster`, when it is known.
     pub cluster: Option<String>,
+    /// How often a heartbeat row is written while it is a primary; none: never.
+    pub heartbeat: Option<Duration>,
 }
 
 impl fmt::Debug for Watched {
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_connection_string_is_not_shown() {
-        let watched = Watched { name: "a".into(), dsn: "password=hush".into(), cluster: None };
+        let watched = Watched { name: "a".into(), dsn: "password=hush".into(), cluster: None, heartbeat: None };
         assert!(!format!("{watched:?}").contains("hush"));
     }
 }

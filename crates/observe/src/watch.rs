@@ -7,6 +7,7 @@
 mod catalog;
 mod collecting;
 mod entering;
+mod heartbeat;
 mod noticing;
 mod runs;
 mod sampling;
@@ -98,11 +99,13 @@ struct Grids {
     detail: Grid,
     slow: Grid,
     repeat: Grid,
+    /// Where one is wished for.
+    heartbeat: Option<Grid>,
 }
 
 impl Grids {
-    fn new(settings: &Settings, name: &str, now_ms: i64) -> Self {
-        let grid = |every: Duration| Grid::new(every, name, now_ms);
+    fn new(settings: &Settings, watched: &Watched, now_ms: i64) -> Self {
+        let grid = |every: Duration| Grid::new(every, &watched.name, now_ms);
         Self {
             activity: grid(settings.activity),
             statements: grid(settings.statements),
@@ -110,6 +113,7 @@ impl Grids {
             detail: grid(settings.detail),
             slow: grid(settings.slow),
             repeat: grid(settings.repeat),
+            heartbeat: watched.heartbeat.map(grid),
         }
     }
 
@@ -148,6 +152,7 @@ pub(crate) struct Watch {
     /// The slow tier was due while the trip before was under way.
     slow_missed: bool,
     runs: Runs,
+    heart: heartbeat::Heart,
     skipped: u64,
     /// Cycles of the counters' tier so far, also those that found nobody.
     cycles: u64,
@@ -188,7 +193,7 @@ impl Watch {
         let now_ms = clock::now_ms();
         Self {
             writing: Writing::new(desk, &watched),
-            grids: Grids::new(&settings, &watched.name, now_ms),
+            grids: Grids::new(&settings, &watched, now_ms),
             runs: Runs::new(&settings),
             watched,
             target,
@@ -201,6 +206,7 @@ impl Watch {
             connecting: None,
             trip: None,
             slow_missed: false,
+            heart: heartbeat::Heart::default(),
             skipped: 0,
             cycles: 0,
             own: None,
@@ -279,6 +285,7 @@ impl Watch {
             {
                 next = next.min(grid.next_ms());
             }
+            next = self.grids.heartbeat.iter().fold(next, |next, grid| next.min(grid.next_ms()));
         } else if self.connecting.is_none() {
             next = next.min(self.standing.retry_at_ms);
         }

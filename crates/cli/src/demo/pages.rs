@@ -109,7 +109,13 @@ fn settings(listen: SocketAddr, data_dir: PathBuf, targets: &[(&str, String)]) -
 fn watched(targets: &[(&str, String)]) -> Result<Vec<Watched>, Failure> {
     let one = |(name, dsn): &(&str, String)| {
         let target = Target::parse(dsn)?;
-        Ok(Watched { name: (*name).to_owned(), dsn: dsn.clone(), target, cluster: Some(CLUSTER.to_owned()) })
+        Ok(Watched {
+            name: (*name).to_owned(),
+            dsn: dsn.clone(),
+            target,
+            cluster: Some(CLUSTER.to_owned()),
+            heartbeat: None,
+        })
     };
     targets.iter().map(one).collect()
 }

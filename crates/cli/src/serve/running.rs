@@ -97,6 +97,7 @@ fn watched(settings: &Settings) -> Vec<Watched> {
         name: watched.name.clone(),
         dsn: watched.dsn.clone(),
         cluster: watched.cluster.clone(),
+        heartbeat: watched.heartbeat,
     };
     settings.targets.iter().map(one).collect()
 }

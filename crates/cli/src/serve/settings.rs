@@ -29,6 +29,7 @@ pub struct Watched {
     pub dsn: String,
     pub target: Target,
     pub cluster: Option<String>,
+    pub heartbeat: Option<Duration>,
 }
 
 /// Another store that gets every sample, its secrets resolved.
@@ -130,7 +131,8 @@ impl Settings {
         set("samples.max_bytes", &self.samples_at_most);
         for watched in &self.targets {
             let cluster = watched.cluster.as_ref().map(|name| format!(", cluster {name}")).unwrap_or_default();
-            set(&format!("target {}", watched.name), &format!("{}{cluster}", watched.target.label()));
+            let beat = watched.heartbeat.map(|every| format!(", heartbeat {}", Span(every))).unwrap_or_default();
+            set(&format!("target {}", watched.name), &format!("{}{cluster}{beat}", watched.target.label()));
         }
         for one in &self.repositories {
             set(&format!("repository {}", one.name), &one.place);
@@ -210,13 +212,15 @@ fn targets(args: &ServeArgs, config: &Config) -> Result<Vec<Watched>, Failure> {
     };
     let given = given(&args.targets, config)?;
     let watched = given.into_iter().zip(dsns).enumerate().map(|(at, (given, dsn))| {
-        let cluster = config.target.get(at).filter(|_| from_file).and_then(|target| target.cluster.clone());
+        let own = config.target.get(at).filter(|_| from_file);
+        let cluster = own.and_then(|target| target.cluster.clone());
+        let heartbeat = own.and_then(|target| target.heartbeat).map(|span| span.0);
         let wrong = |error: surus_pg::ConnectError| {
             let target = if from_file { "target " } else { "" };
             Failure::new(error.code, format!("{target}{}: {}", given.name, error.message))
         };
         let target = given.target.map_err(wrong)?;
-        Ok(Watched { name: given.name, dsn, target, cluster })
+        Ok(Watched { name: given.name, dsn, target, cluster, heartbeat })
     });
     let mut watched = watched.collect::<Result<Vec<_>, Failure>>()?;
     if config.target.is_empty() || !from_file {
@@ -252,6 +256,7 @@ mod tests {
             dsn: dsn.into(),
             target: Target::parse(dsn).unwrap_or_else(|error| panic!("{error}")),
             cluster: None,
+            heartbeat: None,
         };
         let mut all =
             ["host=a port=1 user=x", "host=b port=2 user=x dbname=p", "host=b port=2 user=x dbname=q"].map(of);

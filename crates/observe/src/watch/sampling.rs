@@ -25,9 +25,10 @@ pub(super) const EXTENSION: &str = "pg_stat_statements";
 const TEXTS_REMEMBERED: usize = 100_000;
 
 impl Watch {
-    /// Takes a sample of the activity when one is due. It is called between any two questions of the first session, so
-    /// that a long list of collectors leaves no gap.
+    /// Takes a sample of the activity when one is due, and writes the heartbeat. It is called between any two questions
+    /// of the first session, so that a long list of collectors leaves no gap.
     pub(super) async fn activity_if_due(&mut self) {
+        self.heartbeat_if_due().await;
         if self.session.is_none() {
             return;
         }

@@ -77,7 +77,8 @@ async fn a_reset_of_statistics_and_a_new_extension_are_noticed() {
 async fn a_role_that_may_see_little_gets_reasons_until_it_may() {
     let server = Server::start();
     server.sql("CREATE ROLE guest LOGIN");
-    let guest = Watched { name: "main".into(), dsn: server.dsn_as("guest", "", "postgres"), cluster: None };
+    let guest =
+        Watched { name: "main".into(), dsn: server.dsn_as("guest", "", "postgres"), cluster: None, heartbeat: None };
     let site = watch(vec![guest], settings());
     let now = site
         .until("activity has its reason", |now| {

@@ -111,7 +111,8 @@ async fn a_server_that_refuses_is_not_pressed() {
     server.expect_log("pg_hba.conf rejects connection");
     server.expect_log("terminating connection due to administrator command");
     let watchman = Watchman::begin(&server).await;
-    let first = Watched { name: "main".into(), dsn: server.dsn_as("guest", "", "postgres"), cluster: None };
+    let first =
+        Watched { name: "main".into(), dsn: server.dsn_as("guest", "", "postgres"), cluster: None, heartbeat: None };
     let site = watch(vec![first], settings());
     site.until("it is up", |now| now.up && !values(now, "test_backends").is_empty()).await;
     let rules = |text: &str| {

@@ -60,7 +60,8 @@ async fn a_server_without_room_for_a_second_session_is_watched_with_one() {
     server.expect_log("sorry, too many clients already");
     server.expect_log("remaining connection slots are reserved");
     let target = Target::parse(&server.dsn("postgres")).unwrap();
-    let first = Watched { name: "main".into(), dsn: server.dsn_as("guest", "", "postgres"), cluster: None };
+    let first =
+        Watched { name: "main".into(), dsn: server.dsn_as("guest", "", "postgres"), cluster: None, heartbeat: None };
     // Tables are looked into in the other database, for which there will be no room.
     let site = watch(vec![first], Settings { slow: Duration::from_secs(600), ..settings() });
     site.until("it is up", |now| values(now, "test_tables").len() == 2).await;
@@ -97,6 +98,7 @@ async fn an_ended_session_is_opened_anew_and_a_refusal_has_its_reason() {
         name: "main".into(),
         dsn: server.dsn_as("guest", password, "postgres"),
         cluster: None,
+        heartbeat: None,
     };
     let site = watch(vec![with("wrong")], settings());
     let now = site.until("it is refused", |now| now.trouble.is_some()).await;

@@ -4,6 +4,7 @@ mod activity;
 mod events;
 mod full_disk;
 mod guest;
+mod heartbeat;
 mod host;
 mod limits;
 mod scene;

@@ -90,7 +90,7 @@ pub fn settings() -> Settings {
 
 /// The server as a target.
 pub fn watched(server: &Server) -> Watched {
-    Watched { name: "main".into(), dsn: server.dsn("postgres"), cluster: Some("shop".into()) }
+    Watched { name: "main".into(), dsn: server.dsn("postgres"), cluster: Some("shop".into()), heartbeat: None }
 }
 
 /// An observatory with a store of its own.

@@ -64,7 +64,7 @@ async fn a_target_that_dies_is_down_and_comes_back_by_itself() {
 
 #[tokio::test]
 async fn a_string_that_is_no_connection_string_is_a_target_with_its_reason() {
-    let watched = Watched { name: "odd".into(), dsn: "hots=there".into(), cluster: None };
+    let watched = Watched { name: "odd".into(), dsn: "hots=there".into(), cluster: None, heartbeat: None };
     let site = watch(vec![watched], settings());
     let now = site.observatory.targets().remove(0);
     assert_eq!(now.trouble.as_ref().and_then(|why| why.code), Some("SURUS-C001"));

@@ -58,7 +58,7 @@ impl Spoken {
 pub async fn of(server: &Server) -> Spoken {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(SampleStore::open(&dir.path().join("samples.db"), samples::Settings::default()).unwrap());
-    let watched = Watched { name: "main".into(), dsn: server.dsn("postgres"), cluster: None };
+    let watched = Watched { name: "main".into(), dsn: server.dsn("postgres"), cluster: None, heartbeat: None };
     let settings = Settings { counters: Duration::from_secs(1), host: false, ..Settings::default() };
     let observatory = Observatory::start(vec![watched], settings, store).unwrap();
     let limit = Deadline::after(LIMIT);
