@@ -7,6 +7,7 @@ mod archive;
 mod barman;
 mod basebackup;
 mod detect;
+mod dump;
 mod fault;
 mod land;
 mod manifest;
@@ -19,6 +20,7 @@ pub use archive::{Archive, Kept};
 pub use barman::Barman;
 pub use basebackup::BaseBackup;
 pub use detect::{Detected, Machine, detect};
+pub use dump::Dump;
 pub use pgbackrest::Pgbackrest;
 pub use surus::Surus;
 pub use wal_g::WalG;
@@ -194,7 +196,7 @@ pub fn open(wish: &Wish) -> Result<Box<dyn Engine>> {
         Some(Kind::Barman) => Box::new(Barman::open(wish)?),
         Some(Kind::WalG) => Box::new(WalG::open(wish)?),
         Some(Kind::Basebackup) => Box::new(BaseBackup::open(wish)?),
-        Some(Kind::Dump) => return unclear("what pg_dump made is not read yet".into()),
+        Some(Kind::Dump) => Box::new(Dump::open(wish)?),
         Some(Kind::Surus) => return unclear("a repository of surus is named by --repo".into()),
         None => match detect(&Machine::here()).as_slice() {
             [one] => return open(&one.wish),
