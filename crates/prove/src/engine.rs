@@ -32,7 +32,10 @@ use crate::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
-use surus_backup::restore::target::{Goal, RecoveryTarget};
+use surus_backup::{
+    restore::target::{Goal, RecoveryTarget},
+    wal::name::Segment,
+};
 use surus_core::{code, lsn::Lsn, monitor::Monitor, protection::WalGap};
 
 /// Which tool.
@@ -117,6 +120,10 @@ pub struct Landed {
     pub bytes: u64,
     /// Will the server replay WAL and promote? Not after a dump was loaded.
     pub recovers: bool,
+    /// The newest segment, when all archived WAL is to be replayed: a replay that ends before it has met WAL that is
+    /// damaged. None where the target may lie before it.
+    #[serde(skip)]
+    pub replays_to: Option<Segment>,
     /// What was run, for the runbook: words of a shell, without secrets.
     pub commands: Vec<String>,
     /// What a reader of the proof should know.

@@ -13,10 +13,14 @@ use crate::{
     error::ProveError,
     scratch::Place,
 };
-use surus_backup::restore::{start::Arrival, target::Action};
+use surus_backup::{
+    restore::{start::Arrival, target::Action},
+    wal::name::Segment,
+};
 use surus_core::{
     clock::Stopwatch,
     code,
+    lsn::Lsn,
     monitor::Monitor,
     size::{Bytes, human_seconds},
 };
@@ -99,6 +103,12 @@ pub fn server(
             notes.extend(arrival_notes(&started.arrival));
             notes.extend(started.notes.iter().cloned());
             report.arrived(&started.arrival, &excerpt(&started.server.log()));
+            if let Some(why) = falls_short(landed, &started.arrival) {
+                let advice = "That segment is damaged in the archive, or holds other WAL than its name says. Moments \
+                    before it can be reached; a new backup begins a new window.";
+                steps.add("recovery", watch, Found::bad(why, advice).with(notes));
+                return None;
+            }
             steps.add("recovery", watch, Found::good(recovered(landed, &started.arrival)).with(notes));
             Some(started)
         }
@@ -123,6 +133,16 @@ pub fn server(
             None
         }
     }
+}
+
+/// Did the replay end before the last segment that is archived? The server takes damaged WAL for the end of it.
+fn falls_short(landed: &Landed, arrival: &Arrival) -> Option<String> {
+    let newest = landed.replays_to?;
+    let reached: Lsn = arrival.lsn.as_ref()?.parse().ok()?;
+    let at = Segment::at(newest.timeline, reached, newest.size);
+    (at.number < newest.number).then(|| {
+        format!("WAL could be replayed up to {reached} in segment {at} only, and the archive goes on to {newest}: {at} or {} is damaged", at.next())
+    })
 }
 
 fn recovered(landed: &Landed, arrival: &Arrival) -> String {

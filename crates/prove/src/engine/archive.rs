@@ -3,7 +3,6 @@
 use super::Held;
 use crate::error::{ProveError, Result};
 use jiff::Timestamp;
-use serde::Serialize;
 use surus_backup::{
     restore::target::{Goal, RecoveryTarget, TimelineChoice},
     wal::{
@@ -39,10 +38,12 @@ pub struct Archive {
 }
 
 /// A way to a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
     /// The timeline to follow.
     pub timeline: u32,
+    /// The newest segment on it, when the target is the end of all WAL.
+    pub newest: Option<Segment>,
 }
 
 impl Archive {
@@ -146,7 +147,7 @@ impl Archive {
             let text = format!("backup {label} of timeline {own} does not lead to timeline {timeline}");
             return Err(ProveError::refused(code::ENGINE_WAL, text));
         }
-        Ok(Way { timeline })
+        Ok(Way { timeline, newest: None })
     }
 
     /// Is all WAL there that leads from this backup to the target, as far as names and times tell?
@@ -154,7 +155,7 @@ impl Archive {
     /// # Errors
     /// With the name of the first segment that is missing, or that has not the bytes of one.
     pub fn demand(&self, held: &Held, target: &RecoveryTarget) -> Result<Way> {
-        let way = self.way(held, target)?;
+        let mut way = self.way(held, target)?;
         let (Some(start), size) = (held.start_lsn, self.segment_size) else { return Ok(way) };
         if size == 0 {
             return Ok(way);
@@ -162,6 +163,7 @@ impl Archive {
         let stop = held.stop_lsn.unwrap_or(start);
         let history = self.history(way.timeline);
         let newest = self.segments.iter().rev().find(|kept| kept.segment.timeline == way.timeline);
+        way.newest = newest.filter(|_| target.goal == Goal::Latest).map(|kept| kept.segment);
         let newest = newest.map_or(stop, |kept| kept.segment.end());
         let last_hole = self.holes.iter().filter(|hole| hole.timeline == way.timeline).map(|hole| hole.end()).max();
         let end = match &target.goal {

@@ -320,7 +320,7 @@ impl Engine for Barman {
         commands.extend(
             info.tablespaces.iter().map(|(name, oid, was)| format!("# tablespace {name} ({oid}) was in {was}")),
         );
-        Ok(land::landed(order, &held.label, seen, commands, notes))
+        Ok(land::landed(order, &held.label, seen, way.newest, commands, notes))
     }
 }
 

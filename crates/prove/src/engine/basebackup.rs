@@ -223,8 +223,9 @@ impl Engine for BaseBackup {
             system_identifier: newest.and_then(Found::system_identifier),
             major: newest.and_then(Found::major),
             gaps: if self.wal.is_some() { wal.gaps(&backups) } else { Vec::new() },
-            newest_segment: wal.newest().map(|kept| kept.segment.to_string()),
-            newest_segment_at: wal.newest().and_then(|kept| kept.at),
+            // What a backup brings along leads to one moment only.
+            newest_segment: wal.newest().filter(|_| self.wal.is_some()).map(|kept| kept.segment.to_string()),
+            newest_segment_at: wal.newest().filter(|_| self.wal.is_some()).and_then(|kept| kept.at),
             backups,
             notes,
         })
@@ -273,7 +274,7 @@ impl Engine for BaseBackup {
             }
             notes.push("no WAL archive was given: this is the moment at which the backup ended".into());
         }
-        Ok(land::landed(order, &held.label, seen, commands, notes))
+        Ok(land::landed(order, &held.label, seen, way.newest, commands, notes))
     }
 }
 

@@ -15,8 +15,8 @@ use form::{About, DumpFile, Form, contents, made_space, scan};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    os::unix::fs::MetadataExt,
     io::{BufRead, BufReader, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -183,7 +183,13 @@ impl Dump {
     }
 
     /// Makes places for tablespaces, and those tablespaces that the dumps use and do not make.
-    fn spaces(&self, order: &Order<'_>, server: &LocalServer, all: &[Read], notes: &mut Vec<String>) -> Result<PathBuf> {
+    fn spaces(
+        &self,
+        order: &Order<'_>,
+        server: &LocalServer,
+        all: &[Read],
+        notes: &mut Vec<String>,
+    ) -> Result<PathBuf> {
         let root = land::room(order.place, "tablespaces", &self.account)?;
         let made: BTreeSet<&String> = all.iter().flat_map(|one| &one.about.makes_spaces).collect();
         let used: BTreeSet<&String> = all.iter().flat_map(|one| &one.about.uses_spaces).collect();
@@ -276,11 +282,15 @@ impl Dump {
         let mut notes = Vec::new();
         for one in all {
             let Some(found) = one.database.as_ref().and_then(|name| there.get(name)) else { continue };
-            let lacks: Vec<String> = one.about.tables.iter().filter(|name| !found.tables.contains_key(*name)).cloned().collect();
+            let lacks: Vec<String> =
+                one.about.tables.iter().filter(|name| !found.tables.contains_key(*name)).cloned().collect();
             if !lacks.is_empty() {
                 return Err(lacking("its table of contents names what was not loaded:", lacks));
             }
-            let bare = found.tables.keys().filter(|name| one.about.tables.contains(*name) && !one.about.with_rows.contains(*name));
+            let bare = found
+                .tables
+                .keys()
+                .filter(|name| one.about.tables.contains(*name) && !one.about.with_rows.contains(*name));
             let bare: Vec<&str> = bare.map(String::as_str).collect();
             if !bare.is_empty() && !one.about.with_rows.is_empty() {
                 notes.push(format!("{} holds no rows of {}", one.file.path.display(), bare.join(", ")));
@@ -342,7 +352,8 @@ impl Engine for Dump {
             trouble: None,
         };
         Ok(Survey {
-            major: all.iter().filter_map(|one| one.about.major).max(),
+            // That which it is loaded into.
+            major: Some(self.programs(&all)?.major()),
             backups: vec![held],
             notes: vec!["a dump leads to the moment at which it was made, and nowhere else".into()],
             ..Survey::default()
@@ -360,7 +371,9 @@ impl Engine for Dump {
         let judged = self.judge(&server, &all);
         server.stop(Mode::Fast)?;
         loaded.notes.extend(judged?);
-        if let Some(major) = all.iter().filter_map(|one| one.about.major).max().filter(|major| *major != programs.major()) {
+        if let Some(major) =
+            all.iter().filter_map(|one| one.about.major).max().filter(|major| *major != programs.major())
+        {
             loaded.notes.push(format!("it is from PostgreSQL {major}, and was loaded into {}", programs.major()));
         }
         Ok(Landed {
@@ -369,6 +382,7 @@ impl Engine for Dump {
             major: programs.major(),
             bytes: bytes_of(&order.place.data()),
             recovers: false,
+            replays_to: None,
             commands: loaded.commands,
             notes: loaded.notes,
         })
@@ -416,9 +430,9 @@ fn directory_name(name: &str) -> String {
 
 fn newest(program: &str) -> Result<Programs> {
     let all = Programs::find_all();
-    all.into_iter().find(|programs| programs.bin(program).is_ok()).ok_or_else(|| {
-        ProveError::refused(code::PROVE_TOOL, format!("{program} is not installed on this machine"))
-    })
+    all.into_iter()
+        .find(|programs| programs.bin(program).is_ok())
+        .ok_or_else(|| ProveError::refused(code::PROVE_TOOL, format!("{program} is not installed on this machine")))
 }
 
 /// Whoever restores it in earnest is its owner: what he may not read is no backup, though we might read it.
@@ -472,7 +486,10 @@ fn finish(output: std::io::Result<std::process::Output>, program: &'static str, 
         "invalid",
     ];
     let (code, what) = match () {
-        () if said.contains("does not exist") || said.contains("already exists") || said.contains("is not available") => {
+        () if said.contains("does not exist")
+            || said.contains("already exists")
+            || said.contains("is not available") =>
+        {
             (code::ENGINE_LACKS, "cannot be loaded whole")
         }
         () if damaged.iter().any(|text| said.contains(text)) => (code::ENGINE_DAMAGED, "is cut short or damaged"),

@@ -15,6 +15,7 @@ use std::{
 use surus_backup::{
     control::{self, Control},
     restore::{settings, target::RecoveryTarget},
+    wal::name::Segment,
 };
 use surus_core::code;
 use surus_pg::account::Account;
@@ -208,8 +209,16 @@ pub fn fetch_words(fetch: &[String]) -> String {
 }
 
 /// What the drill is told.
-pub fn landed(order: &Order<'_>, label: &str, seen: Seen, commands: Vec<String>, notes: Vec<String>) -> Landed {
+pub fn landed(
+    order: &Order<'_>,
+    label: &str,
+    seen: Seen,
+    replays_to: Option<Segment>,
+    commands: Vec<String>,
+    notes: Vec<String>,
+) -> Landed {
     Landed {
+        replays_to,
         data: order.place.data(),
         label: label.to_owned(),
         major: seen.major,

@@ -314,7 +314,7 @@ impl Engine for Pgbackrest {
         let taken = looked.backups.iter().find(|backup| backup.label == held.label && backup.error == Some(true));
         let notes = taken.map(|_| "pgBackRest saw damaged pages as it took this backup".to_owned());
         let _ = fs::remove_file(data.join("recovery.conf"));
-        Ok(land::landed(order, &held.label, seen, commands, notes.into_iter().collect()))
+        Ok(land::landed(order, &held.label, seen, way.newest, commands, notes.into_iter().collect()))
     }
 }
 

@@ -1,12 +1,15 @@
 //! surus's own repository.
 
-use super::{Engine, Held, Kind, Landed, Order, Survey};
+use super::{Archive, Engine, Held, Kept, Kind, Landed, Order, Survey};
 use crate::error::Result;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
 use surus_backup::{
-    Cluster,
+    BackupError, Cluster,
     catalogue::Catalogue,
     protection,
-    restore::{Plan, RestoreOptions, directory::SpaceMap, settings::restore_command},
+    restore::{Plan, RestoreOptions, directory::SpaceMap, settings::restore_command, target::Goal},
+    wal::{name::Segment, survey},
 };
 use surus_core::version::Version;
 
@@ -69,6 +72,21 @@ impl Engine for Surus {
         })
     }
 
+    fn archive(&self) -> Result<Archive> {
+        let known = survey::survey(&self.cluster)?;
+        let size = known.segments.first().map_or(0, |segment| segment.size);
+        let folders =
+            self.cluster.repo.place().list(&self.cluster.names.wal_folder(None)).map_err(BackupError::from)?;
+        let times: BTreeMap<&str, i64> =
+            folders.iter().filter_map(|entry| Some((entry.name.rsplit('/').next()?, entry.modified_ms))).collect();
+        let kept = |segment: &Segment| {
+            let at = times.get(segment.to_string().as_str()).filter(|ms| **ms > 0);
+            Kept { segment: *segment, plain_size: None, at: at.and_then(|ms| Timestamp::from_millisecond(*ms).ok()) }
+        };
+        let segments = known.segments.iter().map(kept).collect();
+        Ok(Archive { holes: known.holes, ..Archive::new(segments, known.histories, size) })
+    }
+
     fn restore(&self, order: &Order<'_>) -> Result<Landed> {
         let options = RestoreOptions {
             to: order.place.data(),
@@ -88,6 +106,8 @@ impl Engine for Surus {
             major: Version::from_num(plan.about().server_version).major(),
             bytes: restored.bytes,
             recovers: true,
+            replays_to: Segment::parse(&plan.outline.choice.last_segment, plan.about().segment_size)
+                .filter(|_| order.target.goal == Goal::Latest),
             commands: vec![
                 format!("surus restore --repo {} --to {}", self.address(), order.place.data().display()),
                 format!("# restore_command = {}", restore_command(&self.fetch)),

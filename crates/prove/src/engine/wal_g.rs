@@ -194,7 +194,7 @@ impl Engine for WalG {
         let fetch = self.fetch(order)?;
         land::arm(&data, &self.account, &fetch, order.target, way.timeline)?;
         let commands = vec![self.tool.words(&options), land::fetch_words(&fetch)];
-        Ok(land::landed(order, &held.label, seen, commands, Vec::new()))
+        Ok(land::landed(order, &held.label, seen, way.newest, commands, Vec::new()))
     }
 }
 

@@ -57,7 +57,8 @@ fn dumps_of_every_form_are_loaded() {
         let engine = engine(&[&path], Some(master.dsn())).unwrap();
         let survey = engine.survey().unwrap();
         assert_eq!((survey.major, survey.backups.len()), (Some(MAJOR), 1), "{arguments:?}");
-        let good = restore(engine.as_ref(), &RecoveryTarget::default()).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+        let good = restore(engine.as_ref(), &RecoveryTarget::default())
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
         assert!(!good.landed.recovers);
         assert!(good.landed.notes.iter().any(|note| note.contains("without login: clerk")), "{:?}", good.landed.notes);
         let time = Goal::Time("2030-01-01T00:00:00Z".parse().unwrap());

@@ -75,7 +75,7 @@ impl Inventory {
         })
     }
 
-    /// What the server has and this has not. Tables of which no row is here, though the server has some, are a lack, too;
+    /// What the server has and this has not. Tables without a row here, though the server has some, are a lack, too;
     /// other differences of numbers are what time brings.
     ///
     /// # Errors
@@ -86,9 +86,13 @@ impl Inventory {
         for (table, there) in &server.tables {
             match (self.tables.get(table), there) {
                 (None, _) => lacks.push(format!("table {table}")),
-                (Some(Some(0)), Some(there @ 1..)) => lacks.push(format!("the rows of table {table} (the server has {there})")),
+                (Some(Some(0)), Some(there @ 1..)) => {
+                    lacks.push(format!("the rows of table {table} (the server has {there})"))
+                }
                 (Some(Some(here)), Some(there)) if here != there => {
-                    notes.push(format!("{database}: table {table} has {here} rows in the dump, and {there} on the server"));
+                    notes.push(format!(
+                        "{database}: table {table} has {here} rows in the dump, and {there} on the server"
+                    ));
                 }
                 _ => {}
             }
@@ -127,7 +131,9 @@ pub fn databases(target: &Target) -> Result<Vec<String>> {
 pub fn blocking<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(ProveError::file("cannot make a runtime for", std::path::Path::new("PostgreSQL")))?.block_on(work)
+        runtime
+            .map_err(ProveError::file("cannot make a runtime for", std::path::Path::new("PostgreSQL")))?
+            .block_on(work)
     };
     std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -235,7 +235,8 @@ impl About {
         }
         let rest = match () {
             () if line.starts_with("ALTER DEFAULT PRIVILEGES FOR ROLE ") => {
-                self.names.extend(identifier(&line["ALTER DEFAULT PRIVILEGES FOR ROLE ".len()..]).map(|(name, _)| name));
+                self.names
+                    .extend(identifier(&line["ALTER DEFAULT PRIVILEGES FOR ROLE ".len()..]).map(|(name, _)| name));
                 line.rsplit_once(" TO ").or(line.rsplit_once(" FROM ")).map(|(_, rest)| rest)
             }
             () if line.starts_with("ALTER ") => line.rsplit_once(" OWNER TO ").map(|(_, rest)| rest),
@@ -348,9 +349,11 @@ mod tests {
         assert!(!scan(&text.as_bytes()[..text.len() / 2]).unwrap().ended);
         let line = "CREATE TABLESPACE \"a b\" OWNER clerk LOCATION '/srv/a';";
         assert_eq!(made_space(line), Some(("a b".into(), "CREATE TABLESPACE \"a b\" OWNER clerk")));
-        let uses = scan("SET default_tablespace = '';\nSET default_tablespace = fast;\n".as_bytes()).unwrap().uses_spaces;
+        let uses =
+            scan("SET default_tablespace = '';\nSET default_tablespace = fast;\n".as_bytes()).unwrap().uses_spaces;
         assert_eq!(uses, set(&["fast"]));
-        let cluster = scan("\\connect postgres\nCREATE ROLE clerk;\nALTER ROLE clerk WITH LOGIN;\n".as_bytes()).unwrap();
+        let cluster =
+            scan("\\connect postgres\nCREATE ROLE clerk;\nALTER ROLE clerk WITH LOGIN;\n".as_bytes()).unwrap();
         assert!(cluster.connects && cluster.makes == set(&["clerk"]) && cluster.roles().is_empty());
     }
 
