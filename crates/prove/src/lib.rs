@@ -13,5 +13,6 @@ pub mod error;
 pub mod limits;
 pub mod scratch;
 pub mod watchdog;
+pub mod window;
 
 pub use error::{ProveError, Result};

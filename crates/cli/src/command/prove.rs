@@ -4,6 +4,7 @@ mod engine;
 mod notify;
 mod restore;
 mod text;
+mod window;
 
 pub use restore::DrillArgs;
 
@@ -18,12 +19,15 @@ pub const WATCHDOG: &str = "drill-watchdog";
 pub enum ProveVerb {
     /// Restore a backup into a scratch place, recover it, look at all of it, and write down what was measured
     Restore(Box<DrillArgs>),
+    /// Which moments can be restored, which cannot, and why
+    Window(Box<window::WindowArgs>),
 }
 
 /// Runs the command.
 pub async fn run(global: &Global, verb: ProveVerb) -> Result<u8, Failure> {
     match verb {
         ProveVerb::Restore(args) => restore::run(global, *args).await,
+        ProveVerb::Window(args) => window::run(*args).await,
     }
 }
 

@@ -1,13 +1,102 @@
 //! Whose backups are meant: the one place where the command line becomes an engine.
 
-use super::restore::DrillArgs;
 use crate::{command::restore, config::Config, failure::Failure, repository::RepoArgs};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
 use surus_core::code;
 use surus_pg::{Manners, Target};
-use surus_prove::engine::{Engine, Surus};
+use surus_prove::engine::{self, Engine, Kind, Surus, Wish};
 
-/// Opens what the command line, else the configuration, names.
-pub async fn open(args: &DrillArgs, config: &Config) -> Result<Box<dyn Engine>, Failure> {
+/// Whose backups: a target's or a repository's, or those of another tool.
+#[derive(Debug, Clone, Args)]
+pub struct Meant {
+    /// A target of surus.toml: its repository, its invariants, its heartbeat
+    #[arg(value_name = "TARGET")]
+    pub name: Option<String>,
+    /// The repository: a folder, s3://BUCKET/FOLDER, …, or its name in surus.toml [default: the target's, or the only one]
+    #[arg(long, value_name = "PLACE", env = "SURUS_REPO")]
+    pub repo: Option<String>,
+    /// The key of an encrypted repository, by reference: file:/PATH or env:NAME
+    #[arg(long, value_name = "REF", env = "SURUS_REPO_KEY")]
+    pub key: Option<String>,
+    /// The cluster's system identifier, when the repository holds several
+    #[arg(long, value_name = "N")]
+    pub cluster: Option<u64>,
+    #[command(flatten)]
+    pub other: OtherArgs,
+}
+
+/// Backups that another tool made.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Backups of other tools")]
+pub struct OtherArgs {
+    /// The tool that made them, where its options below do not tell
+    #[arg(long, value_name = "TOOL", value_enum)]
+    pub engine: Option<Tool>,
+    /// pgBackRest's stanza [default: the only one of its configuration]
+    #[arg(long, value_name = "NAME")]
+    pub stanza: Option<String>,
+    /// Barman's name of the server [default: the only one of its configuration]
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+    /// The tool's own configuration, where it is not at its usual place
+    #[arg(long, value_name = "FILE")]
+    pub engine_config: Option<PathBuf>,
+    /// What pg_basebackup made, plain or tar, or a directory of such directories
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The WAL archive that goes with --dir
+    #[arg(long, value_name = "DIR", requires = "dir")]
+    pub wal: Option<PathBuf>,
+    /// What pg_dump or pg_dumpall made; may be given several times, like the globals and one for each database
+    #[arg(long, value_name = "FILE")]
+    pub dump: Vec<PathBuf>,
+    /// The server that a dump is of: what it has and the dump lacks is named
+    #[arg(long, value_name = "DSN", requires = "dump")]
+    pub compare: Option<String>,
+}
+
+/// The tools whose backups can be proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tool {
+    Pgbackrest,
+    Barman,
+    #[value(name = "wal-g")]
+    WalG,
+    Basebackup,
+    Dump,
+}
+
+impl OtherArgs {
+    /// None when nothing was said of other tools.
+    fn wish(&self) -> Option<Wish> {
+        let kind = self.engine.map(|tool| match tool {
+            Tool::Pgbackrest => Kind::Pgbackrest,
+            Tool::Barman => Kind::Barman,
+            Tool::WalG => Kind::WalG,
+            Tool::Basebackup => Kind::Basebackup,
+            Tool::Dump => Kind::Dump,
+        });
+        let wish = Wish {
+            kind,
+            stanza: self.stanza.clone(),
+            server: self.server.clone(),
+            config: self.engine_config.clone(),
+            dir: self.dir.clone(),
+            wal: self.wal.clone(),
+            dumps: self.dump.clone(),
+            compare: self.compare.clone(),
+        };
+        (wish != Wish::default()).then_some(wish)
+    }
+}
+
+/// Opens what the command line, else the configuration, else this machine's files of other tools name.
+pub async fn open(args: &Meant, config: &Config) -> Result<Box<dyn Engine>, Failure> {
+    let nothing = || args.repo.is_none() && args.name.is_none() && config.repository.is_empty();
+    if let Some(wish) = args.other.wish().or_else(|| nothing().then(Wish::default)) {
+        return Ok(tokio::task::block_in_place(|| engine::open(&wish))?);
+    }
     let repo = repository(args, config).await?;
     let cluster = tokio::task::block_in_place(|| repo.open_cluster())?;
     let fetch = restore::fetch(&repo, cluster.names.system_identifier)?;
@@ -15,7 +104,7 @@ pub async fn open(args: &DrillArgs, config: &Config) -> Result<Box<dyn Engine>, 
 }
 
 /// The repository of surus: the flag's, that of the target's backups, or the only one there is.
-async fn repository(args: &DrillArgs, config: &Config) -> Result<RepoArgs, Failure> {
+async fn repository(args: &Meant, config: &Config) -> Result<RepoArgs, Failure> {
     let of_target = || {
         let target = args.name.as_ref()?;
         config.backup.iter().find(|backup| backup.target == *target).map(|backup| backup.repository.clone())

@@ -24,7 +24,7 @@ pub fn refusal(args: &DrillArgs, failure: &Failure) -> Value {
     let message = masked(&failure.message).to_string();
     json!({
         "kind": surus_prove::drill::KIND, "outcome": "not run", "summary": message, "code": failure.code.id,
-        "subject": args.name, "at": clock::now(),
+        "subject": args.of.name, "at": clock::now(),
     })
 }
 

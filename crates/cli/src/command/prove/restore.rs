@@ -43,6 +43,9 @@ Examples:
   surus prove restore --repo /srv/surus                the newest backup, up to the newest archived WAL
   surus prove restore shop --target random             the target shop of surus.toml, up to a moment by chance
   surus prove restore shop --target '2026-01-31 12:00:00+00' --deep
+  surus prove restore --stanza main                    pgBackRest's; --server pg Barman's, --engine wal-g WAL-G's
+  surus prove restore --dir /srv/base --wal /srv/wal   what pg_basebackup made, and the WAL archive beside it
+  surus prove restore --dump globals.sql --dump shop.dump --compare \"$DSN\"     what pg_dump and pg_dumpall made
   surus prove restore --repo /srv/surus --lost-at '2026-01-31 12:03:20+00'     how much did that crash cost?
 
 What is restored stands in the scratch place, is reachable by nobody else, runs niced, and is gone at the end. Whatever
@@ -51,18 +54,8 @@ is found is written into the ledger, also when the drill failed: surus proof lis
 
 Exit status: 0 proven · 1 the drill failed · 2 usage · 3 no room or no backup · 4 something outside failed")]
 pub struct DrillArgs {
-    /// A target of surus.toml: its repository, its invariants, its heartbeat
-    #[arg(value_name = "TARGET")]
-    pub name: Option<String>,
-    /// The repository: a folder, s3://BUCKET/FOLDER, …, or its name in surus.toml [default: the target's, or the only one]
-    #[arg(long, value_name = "PLACE", env = "SURUS_REPO")]
-    pub repo: Option<String>,
-    /// The key of an encrypted repository, by reference: file:/PATH or env:NAME
-    #[arg(long, value_name = "REF", env = "SURUS_REPO_KEY")]
-    pub key: Option<String>,
-    /// The cluster's system identifier, when the repository holds several
-    #[arg(long, value_name = "N")]
-    pub cluster: Option<u64>,
+    #[command(flatten)]
+    pub of: engine::Meant,
     /// Up to where: latest, random (between the backup's end and the newest archived WAL), or a time
     #[arg(long, value_name = "MOMENT", default_value = "latest")]
     pub target: String,
@@ -126,7 +119,7 @@ struct Job {
 /// Runs the command.
 pub async fn run(global: &Global, args: DrillArgs) -> Result<u8, Failure> {
     let config = Config::load(global.config.as_deref())?;
-    if let Some(name) = args.name.as_ref().filter(|name| !config.target.iter().any(|one| one.name == **name)) {
+    if let Some(name) = args.of.name.as_ref().filter(|name| !config.target.iter().any(|one| one.name == **name)) {
         let text = format!("nothing was restored: there is no [[target]] named \"{name}\" in surus.toml");
         return Err(Failure::new(code::CONFIG_TARGET, text));
     }
@@ -193,14 +186,14 @@ async fn job(global: &Global, args: &DrillArgs, config: &Config, cancelled: &Arc
     let quiet = global.quiet || args.format == DataFormat::Json;
     // A ledger that cannot be written is found out before the hours that a restore takes.
     let ledger = if args.no_ledger { None } else { Some(ledger::open(global, config)?) };
-    let engine = engine::open(args, config).await?;
+    let engine = engine::open(&args.of, config).await?;
     let program = std::env::current_exe();
     let program = program.map_err(|error| Failure::bug(format!("surus does not find itself: {error}")))?;
     let now = clock::now().as_nanosecond().unsigned_abs();
     let seed = u64::try_from(now / 1000 % u128::from(u32::MAX)).unwrap_or(0);
-    let target = args.name.as_ref().and_then(|name| config.target.iter().find(|one| one.name == *name));
+    let target = args.of.name.as_ref().and_then(|name| config.target.iter().find(|one| one.name == *name));
     Ok(Job {
-        subject: args.name.clone().unwrap_or_else(|| engine.address()),
+        subject: args.of.name.clone().unwrap_or_else(|| engine.address()),
         aim,
         backup: args.backup.clone(),
         seed: args.seed.unwrap_or(seed),
@@ -210,7 +203,7 @@ async fn job(global: &Global, args: &DrillArgs, config: &Config, cancelled: &Arc
         jobs: args.jobs.or(config.prove.jobs).map_or(1, usize::from),
         deep: args.deep,
         within: args.recovery_timeout.0,
-        invariants: config.invariants_of(args.name.as_deref(), args.cluster),
+        invariants: config.invariants_of(args.of.name.as_deref(), args.of.cluster),
         heartbeat: target.and_then(|target| target.heartbeat).map(|span| span.0),
         resume: args.resume,
         watchdog: vec![program.display().to_string(), super::WATCHDOG.to_owned()],
