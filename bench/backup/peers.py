@@ -65,6 +65,9 @@ class Peer:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         return run(command, self.server if server else None, self.user(), environment, self.home, check)
 
+    def ready_for_wal(self):
+        """After it, the archive command works."""
+
     def target(self):
         """An empty directory to restore into."""
         target = self.home / "restored"
@@ -85,6 +88,9 @@ class Surus(Peer):
 
     def prepare(self):
         self.clear()
+
+    def ready_for_wal(self):
+        self.full()
 
     def full(self):
         return self.call(SURUS, "backup", "run", "--repo", self.repo, "--full", "--jobs", self.workers, self.dsn())[0]
