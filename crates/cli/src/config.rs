@@ -1,6 +1,7 @@
 //! `surus.toml` and `conf.d/*.toml` beside it: unknown keys are errors that point at the line.
 
 mod backup;
+mod drill;
 mod files;
 mod prove;
 pub mod quantity;
@@ -9,6 +10,7 @@ mod secret_ref;
 mod watch;
 
 pub use backup::BackupConfig;
+pub use drill::DrillConfig;
 pub use prove::{InvariantConfig, ProveConfig};
 pub use repository::RepositoryConfig;
 pub use secret_ref::SecretRef;
@@ -59,6 +61,8 @@ pub struct Config {
     pub prove: ProveConfig,
     /// What must hold in them.
     pub invariant: Vec<InvariantConfig>,
+    /// When restores are drilled.
+    pub drill: Vec<DrillConfig>,
 }
 
 /// A `[[target]]`.
@@ -169,6 +173,7 @@ impl Config {
         let repositories: Vec<_> = self.repository.iter().map(|repository| repository.name.as_str()).collect();
         self.backup.iter().try_for_each(|backup| backup.judge(&targets, &repositories))?;
         self.prove.judge()?;
+        self.drill.iter().try_for_each(|drill| drill.judge(&targets, &repositories))?;
         unique("invariants", self.invariant.iter().map(|invariant| invariant.name.as_str()))?;
         self.invariant.iter().try_for_each(|invariant| invariant.judge(&targets))?;
         self.remote_write.iter().try_for_each(RemoteWriteConfig::judge)
@@ -230,6 +235,7 @@ mod tests {
         );
         assert_eq!((config.remote_write.len(), config.samples.max_bytes.is_some()), (1, true));
         assert_eq!((config.repository.len(), config.backup.len(), config.invariant.len()), (2, 1, 1));
+        assert_eq!(config.drill.len(), 1);
         assert!(config.prove.scratch.is_some() && config.target[0].heartbeat.is_some());
         assert!(config.serve.password.is_some() && config.serve.token.is_some());
     }

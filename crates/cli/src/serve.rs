@@ -1,6 +1,7 @@
 //! What `surus serve` is made of, besides the rooms below: settings, the lock, the log, what systemd is told.
 
 pub mod checking;
+mod drilling;
 pub mod lock;
 pub mod log;
 pub mod notify;

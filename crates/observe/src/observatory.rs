@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use surus_core::{clock, code};
+use surus_core::{clock, code, proof::Proof};
 use surus_pg::Target;
 use surus_store::samples::SampleStore;
 use tokio::{sync::watch, task::JoinHandle};
@@ -172,6 +172,13 @@ impl Observatory {
     pub fn note_protected(&self, target: &str, protected: Protected) {
         if let Some(post) = self.posts().iter().find(|post| post.watched.name == target) {
             post.beside.note_protected(protected);
+        }
+    }
+
+    /// What the ledger holds for a target becomes its series: the newest proof of each kind and subject.
+    pub fn note_proofs(&self, target: &str, proofs: Vec<Proof>) {
+        if let Some(post) = self.posts().iter().find(|post| post.watched.name == target) {
+            post.beside.note_proofs(proofs);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What surus says about itself: whether a target is there, and what watching it costs.
 
+pub mod proof;
 pub mod protection;
 
 use crate::collector::Page;
@@ -55,7 +56,7 @@ pub static COLLECTOR_DURATION: Family =
 pub static COLLECTOR_SUCCESS: Family =
     gauge("pg_scrape_collector_success", "1 if the collector's last run gave an answer in every database, else 0.");
 
-/// Every family that [`of_target`] fills.
+/// Every family that [`of_target`] and [`proof::tell`] fill.
 pub static FAMILIES: &[&Family] = &[
     &UP,
     &PG_UP,
@@ -78,6 +79,12 @@ pub static FAMILIES: &[&Family] = &[
     &protection::WAL_LAST,
     &protection::WAL_STORED,
     &protection::FREE,
+    &proof::LAST,
+    &proof::PASSED,
+    &proof::EXPIRES,
+    &proof::DURATION,
+    &proof::RTO,
+    &proof::RPO,
     &EXPORTER_DURATION,
     &EXPORTER_CYCLES,
     &EXPORTER_ERROR,
@@ -88,6 +95,7 @@ pub static FAMILIES: &[&Family] = &[
 /// The labels of one of these families.
 pub fn labels(family: &Family) -> &'static [&'static str] {
     match family.name {
+        _ if proof::labels(family).is_some() => proof::labels(family).unwrap_or_default(),
         _ if protection::labels(family).is_some() => protection::labels(family).unwrap_or_default(),
         name if name.starts_with("surus_collector_") => &["collector", "datname"],
         "surus_check_findings" => &["severity"],

@@ -38,7 +38,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
-use surus_core::clock;
+use surus_core::{clock, proof::Proof};
 use surus_pg::{Session, Target};
 use tokio::{sync::watch, task::JoinHandle};
 use trip::Trip;
@@ -69,6 +69,8 @@ pub(crate) struct Beside {
     checked: Mutex<Option<Checked>>,
     /// By the repository's name.
     protected: Mutex<Vec<Protected>>,
+    /// The newest of each kind and subject.
+    proofs: Mutex<Vec<Proof>>,
 }
 
 impl Beside {
@@ -80,6 +82,14 @@ impl Beside {
         let mut all = self.protected.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| one.repository != protected.repository);
         all.push(protected);
+    }
+
+    pub(crate) fn note_proofs(&self, proofs: Vec<Proof>) {
+        *self.proofs.lock().unwrap_or_else(PoisonError::into_inner) = proofs;
+    }
+
+    fn proofs(&self) -> Vec<Proof> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn protected(&self) -> Vec<Protected> {

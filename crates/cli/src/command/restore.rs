@@ -20,6 +20,7 @@ use std::{
 };
 use surus_backup::{
     BackupError,
+    repo::address::Address,
     restore::{
         Outline, Plan, RestoreOptions, Restored,
         directory::{SpaceMap, Way},
@@ -242,12 +243,19 @@ pub fn fetch(repo: &RepoArgs, cluster: u64) -> Result<Vec<String>, Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::bug(format!("surus does not find itself: {error}")))?;
     let mut words = vec![program.display().to_string()];
-    // A repository's name means nothing without the file that it stands in.
+    let mut repo = repo.clone();
     if !repo.repo.contains('/')
-        && let Some(file) = Config::path(None)
+        && let Some(named) = Config::load(None)?.repository.iter().find(|one| one.name == repo.repo)
     {
-        let file = std::path::absolute(&file).unwrap_or(file);
-        words.extend(["--config".to_owned(), file.display().to_string()]);
+        match named.address()? {
+            // The server's account need not read the configuration for that.
+            Address::Folder(folder) if named.key.is_none() => repo.repo = folder.display().to_string(),
+            // A repository's name means nothing without the file that it stands in.
+            _ => words.extend(Config::path(None).into_iter().flat_map(|file| {
+                let file = std::path::absolute(&file).unwrap_or(file);
+                ["--config".to_owned(), file.display().to_string()]
+            })),
+        }
     }
     words.extend(["wal".into(), "get".into()]);
     words.extend(repo.words());

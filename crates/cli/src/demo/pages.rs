@@ -102,6 +102,7 @@ fn settings(listen: SocketAddr, data_dir: PathBuf, targets: &[(&str, String)]) -
         check: surus_check::options::CheckConfig::default(),
         repositories: Vec::new(),
         backups: Vec::new(),
+        drills: Vec::new(),
         config: None,
     })
 }

@@ -2,6 +2,7 @@
 
 use super::{
     checking::{Checking, Plan},
+    drilling::{self, Drilling},
     protecting::{self, Protecting},
     settings::{Remote, Settings},
 };
@@ -26,6 +27,7 @@ pub struct Running {
     remote_write: Arc<RemoteWrite>,
     checking: Checking,
     protecting: Protecting,
+    drilling: Drilling,
 }
 
 impl Running {
@@ -53,8 +55,9 @@ impl Running {
             plan(settings),
         );
         let protecting = Protecting::start(Arc::clone(&observatory), Arc::clone(&store), protection(settings));
+        let drilling = Drilling::start(Arc::clone(&observatory), Arc::clone(&store), ledger.clone(), drills(settings));
         let site = Site::new(access, Arc::clone(&observatory), store, Arc::clone(&remote_write), reports, ledger);
-        Ok(Self { site: Arc::new(site), observatory, remote_write, checking, protecting })
+        Ok(Self { site: Arc::new(site), observatory, remote_write, checking, protecting, drilling })
     }
 
     /// Takes over what can be changed while it runs.
@@ -63,11 +66,13 @@ impl Running {
         self.observatory.reload(watched(new), observe(&new.observe)).await;
         self.checking.reload(plan(new));
         self.protecting.reload(protection(new));
+        self.drilling.reload(drills(new));
         Ok(())
     }
 
     /// Ends watching first, so that its last words are still stored and sent.
     pub async fn stop(&self) {
+        self.drilling.stop();
         self.protecting.stop();
         self.checking.stop();
         self.observatory.stop().await;
@@ -79,6 +84,17 @@ fn protection(settings: &Settings) -> protecting::Plan {
     protecting::Plan {
         backups: settings.backups.clone(),
         repositories: settings.repositories.clone(),
+        config: settings.config.clone(),
+    }
+}
+
+fn drills(settings: &Settings) -> drilling::Plan {
+    drilling::Plan {
+        data_dir: settings.data_dir.clone(),
+        drills: settings.drills.clone(),
+        backups: settings.backups.clone(),
+        repositories: settings.repositories.clone(),
+        targets: settings.targets.iter().map(|target| target.name.clone()).collect(),
         config: settings.config.clone(),
     }
 }

@@ -4,8 +4,8 @@ use crate::{
     args::{Global, ServeArgs},
     command::given,
     config::{
-        BackupConfig, Config, ObserveConfig, RemoteWriteConfig, RepositoryConfig, SamplesConfig, SecretRef,
-        TargetConfig,
+        BackupConfig, Config, DrillConfig, ObserveConfig, RemoteWriteConfig, RepositoryConfig, SamplesConfig,
+        SecretRef, TargetConfig,
         quantity::{Size, Span},
     },
     failure::Failure,
@@ -76,6 +76,7 @@ pub struct Settings {
     pub check: CheckConfig,
     pub repositories: Vec<RepositoryConfig>,
     pub backups: Vec<BackupConfig>,
+    pub drills: Vec<DrillConfig>,
     /// The configuration file, where there is one.
     pub config: Option<PathBuf>,
 }
@@ -108,6 +109,7 @@ impl Settings {
             check: config.check,
             repositories: config.repository,
             backups: config.backup,
+            drills: config.drill,
             config: Config::path(global.config.as_deref()),
             samples: config.samples,
         })
@@ -139,6 +141,9 @@ impl Settings {
         }
         for one in &self.backups {
             set(&format!("backup {} in {}", one.target, one.repository), &format!("{one:?}"));
+        }
+        for (number, one) in self.drills.iter().enumerate() {
+            set(&format!("drill {} of {}", number + 1, one.target), &format!("{one:?}"));
         }
         for remote in &self.remotes {
             set(&format!("remote_write {}", remote.config.name), &remote.config.url);

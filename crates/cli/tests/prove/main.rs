@@ -1,6 +1,8 @@
 //! `surus prove restore` as a program, from a backup to the ledger.
 
+mod crashes;
 mod damage;
 mod interrupted;
 mod proven;
 mod room;
+mod scheduled;

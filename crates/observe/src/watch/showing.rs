@@ -53,7 +53,7 @@ impl Watch {
     pub(super) fn write_own(&mut self, at_ms: i64) {
         let connections = self.connections();
         self.cycles += 1;
-        let told = own::of_target(
+        let mut told = own::of_target(
             self.standing.up,
             connections,
             self.skipped,
@@ -69,6 +69,7 @@ impl Watch {
             self.beside.checked().as_ref(),
             &self.beside.protected(),
         );
+        told.extend(own::proof::tell(&self.beside.proofs()));
         let answer = Arc::new(Answer { collector: "target", database: None, at_ms, told });
         self.writing.group(writing::TARGET, at_ms, self.grids.counters.every_ms(), std::iter::once(&answer));
         self.own = Some(answer);
