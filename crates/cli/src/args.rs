@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::{
-    command::{backup::BackupVerb, prove::ProveVerb, restore::RestoreArgs, wal::WalVerb},
+    command::{at::AtArgs, backup::BackupVerb, prove::ProveVerb, restore::RestoreArgs, wal::WalVerb},
     demo::schema::ROWS,
 };
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -89,6 +89,8 @@ pub enum Command {
         #[command(subcommand)]
         verb: ProveVerb,
     },
+    /// Ask the cluster as it was at a moment: an answer from a throw-away copy
+    At(Box<AtArgs>),
     /// A range of time as one file to send
     Report {
         #[command(subcommand)]

@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub mod at;
 pub mod backup;
 mod check;
 mod config;
@@ -48,6 +49,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Wal { verb } => wal::run(&global, verb).await,
         Command::Restore(args) => restore::run(&global, &args),
         Command::Prove { verb } => prove::run(&global, verb).await,
+        Command::At(args) => at::run(&global, &args).await,
         Command::Report { verb: ReportVerb::Instance(report) } => report::run(&global, report).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),

@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod config;
+mod copies;
 mod demo;
 mod failure;
 mod ledger;
@@ -10,6 +11,7 @@ mod output;
 mod paint;
 mod progress;
 mod protection;
+mod psql;
 mod remote;
 mod report;
 mod repository;
@@ -27,6 +29,12 @@ fn main() -> ExitCode {
     }
     if let Some(status) = command::prove::at_once(&words) {
         return status;
+    }
+    if let [_, command, dir] = words.as_slice()
+        && command == copies::KEEPER
+    {
+        surus_prove::keeper::keep(std::path::Path::new(dir));
+        return ExitCode::SUCCESS;
     }
     let args = match args::Args::try_parse() {
         Ok(args) => args,

@@ -177,6 +177,8 @@ codes! {
     ENGINE_ACCESS "SURUS-P022" Precondition "the backup may not be read by who restores it" "Give the named path back the owner and the mode that the tool made it with."
     ENGINE_LACKS "SURUS-P023" Precondition "the backup does not hold everything" "What it lacks is named above; take one without the option that leaves it out."
     ENGINE_FORM "SURUS-P024" Usage "it is not a backup of that kind" "The message above says what was expected; examples: surus prove restore --help"
+    COPY_UNKNOWN "SURUS-P030" Usage "there is no such copy" "List them: surus at --list, surus clone list"
+    MOMENT_USAGE "SURUS-P031" Usage "nothing was asked of the past in a way that can be answered" "Examples: surus at --help"
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

@@ -23,6 +23,11 @@ impl Rows {
         Self { columns: Arc::new(columns), rows }
     }
 
+    /// The columns' names.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -63,6 +68,11 @@ impl fmt::Debug for Row<'_> {
 }
 
 impl<'a> Row<'a> {
+    /// All values in the order of the columns, `None` for NULL.
+    pub fn values(&self) -> &'a [Option<String>] {
+        self.values
+    }
+
     /// The text of a column, `None` for NULL.
     pub fn opt_str(&self, column: &str) -> Result<Option<&'a str>, RowError> {
         let at = self

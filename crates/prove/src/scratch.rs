@@ -5,11 +5,12 @@
 
 use crate::error::{ProveError, Result};
 use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 use surus_core::{clock, code};
@@ -19,6 +20,8 @@ use surus_pg::server::{kill_leftover, running_pid};
 pub const MARK: &str = "surus-copy.json";
 /// How a place's directory is named: this and its id.
 const PREFIX: &str = "copy-";
+/// Who uses a copy that lasts holds this file of its place locked (shared); who removes it unasked locks it alone.
+const IN_USE: &str = "in-use";
 
 /// What a copy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +86,7 @@ pub struct Mark {
 
 impl Mark {
     /// May it go now?
-    fn is_over(&self, now: Timestamp) -> bool {
+    pub fn is_over(&self, now: Timestamp) -> bool {
         if self.lasts { self.expires_at.is_some_and(|end| end <= now) } else { !self.maker.lives() }
     }
 }
@@ -99,6 +102,26 @@ pub struct Scratch {
 pub struct Place {
     dir: PathBuf,
     pub mark: Mark,
+}
+
+/// As long as this is there, nobody removes the copy unasked.
+#[derive(Debug)]
+pub struct Hold {
+    _file: File,
+}
+
+/// As long as this is there, nobody else has the lock of that name.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whoever waits for it finds out that it is gone, and makes another one.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// What a sweep found.
@@ -177,16 +200,47 @@ impl Scratch {
     pub fn sweep(&self) -> Result<Vec<Swept>> {
         let now = clock::now();
         let over = self.places()?.into_iter().filter(|place| place.mark.is_over(now));
-        let swept = over.map(|place| Swept {
-            what: place.mark.what.clone(),
-            purpose: place.mark.purpose,
-            made_at: place.mark.made_at,
-            server_stopped: running_pid(&place.data()).is_some(),
-            trouble: place.remove().err().map(|error| error.to_string()),
+        let swept = over.filter_map(|place| {
+            let server_stopped = running_pid(&place.data()).is_some();
+            let trouble = match place.remove_if_over() {
+                Ok(false) => return None,
+                Ok(true) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            let (what, purpose, made_at) = (place.mark.what.clone(), place.mark.purpose, place.mark.made_at);
+            Some(Swept { what, purpose, made_at, server_stopped, trouble })
         });
         let swept = swept.collect();
         self.remove_unmarked();
         Ok(swept)
+    }
+
+    /// Waits until nobody else has the lock of that name, and has it; `waiting` is called once when somebody has it.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn lock(&self, name: &str, waiting: impl FnOnce()) -> Result<Lock> {
+        fs::DirBuilder::new()
+            .mode(0o711)
+            .recursive(true)
+            .create(&self.root)
+            .map_err(ProveError::file("cannot make", &self.root))?;
+        let path = self.root.join(format!("{name}.lock"));
+        let failed = || ProveError::file("cannot lock", &path);
+        let mut waiting = Some(waiting);
+        loop {
+            let mut options = OpenOptions::new();
+            let file = options.create(true).write(true).truncate(false).mode(0o600).open(&path).map_err(failed())?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                waiting.take().into_iter().for_each(|waiting| waiting());
+                flock(&file, FlockOperation::LockExclusive).map_err(|error| failed()(error.into()))?;
+            }
+            // The one before removed the file while we waited for it: then this lock is nobody's.
+            let (ours, there) = (file.metadata().map_err(failed())?, fs::metadata(&path));
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+                return Ok(Lock { _file: file, path });
+            }
+        }
     }
 
     /// Directories that were made and not yet marked when their maker was killed: empty ones with our name.
@@ -204,7 +258,8 @@ impl Scratch {
 }
 
 impl Place {
-    fn open(dir: PathBuf) -> Option<Self> {
+    /// The place in a directory, if that bears a mark.
+    pub fn open(dir: PathBuf) -> Option<Self> {
         let named = dir.file_name()?.to_string_lossy().starts_with(PREFIX);
         let mark = fs::read(dir.join(MARK)).ok().filter(|_| named)?;
         Some(Self { mark: serde_json::from_slice(&mark).ok()?, dir })
@@ -251,15 +306,46 @@ impl Place {
         write().map_err(ProveError::file("cannot write", &path))
     }
 
+    /// Keeps others from removing it unasked; none when somebody is about to, or has.
+    pub fn hold(&self) -> Option<Hold> {
+        let mut options = OpenOptions::new();
+        let file = options.create(true).write(true).truncate(false).mode(0o600).open(self.dir.join(IN_USE)).ok()?;
+        flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
+        Self::open(self.dir.clone()).map(|_| Hold { _file: file })
+    }
+
+    /// Removes it when it is over by its mark as it is now, and nobody holds it. Was it removed?
+    ///
+    /// # Errors
+    /// As [`Place::remove`].
+    pub fn remove_if_over(&self) -> Result<bool> {
+        let path = self.dir.join(IN_USE);
+        let file = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(ProveError::file("cannot lock", &path))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
+        // Whoever used it until now may have put off its end.
+        match Self::open(self.dir.clone()) {
+            Some(now) if now.mark.is_over(clock::now()) => self.remove().map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
     /// Stops the server in it, if one runs, and removes it with all its files. The mark goes last.
     ///
     /// # Errors
     /// When something of it stays; it is still marked then.
     pub fn remove(&self) -> Result<()> {
+        let socket_directory = self.socket_directory();
         kill_leftover(&self.data());
         if let Some(pid) = running_pid(&self.data()) {
             let text = format!("the server in {} (process {pid}) does not stop", self.dir.display());
             return Err(ProveError::refused(code::PROVE_SCRATCH, text));
+        }
+        if let Some(elsewhere) = socket_directory.filter(|directory| !directory.starts_with(&self.dir)) {
+            // One of its own, made where this path was too long for a socket. Only an empty one goes.
+            let _ = fs::remove_dir(elsewhere);
         }
         let failed = || ProveError::file("cannot remove", &self.dir);
         for entry in fs::read_dir(&self.dir).map_err(failed())? {
@@ -272,5 +358,11 @@ impl Place {
                 .map_err(failed())?;
         }
         fs::remove_file(self.dir.join(MARK)).and_then(|()| fs::remove_dir(&self.dir)).map_err(failed())
+    }
+
+    /// Where the server that runs in it has its socket. Source: line 5 of `postmaster.pid`.
+    pub fn socket_directory(&self) -> Option<PathBuf> {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
+        text.lines().nth(4).map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from)
     }
 }

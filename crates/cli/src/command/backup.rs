@@ -44,6 +44,6 @@ pub async fn run(global: &Global, verb: BackupVerb) -> Result<u8, Failure> {
 }
 
 /// How many threads when nobody says: the processors, at most 4.
-pub(super) fn processors() -> usize {
+pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).min(4)
 }

@@ -1,7 +1,7 @@
 //! surus's own repository.
 
 use super::{Archive, Engine, Held, Kept, Kind, Landed, Order, Survey};
-use crate::error::Result;
+use crate::error::{ProveError, Result};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use surus_backup::{
@@ -11,7 +11,7 @@ use surus_backup::{
     restore::{Plan, RestoreOptions, directory::SpaceMap, settings::restore_command, target::Goal},
     wal::{name::Segment, survey},
 };
-use surus_core::version::Version;
+use surus_core::{code, version::Version};
 
 /// A cluster in a repository of surus.
 #[derive(Debug, Clone)]
@@ -99,6 +99,10 @@ impl Engine for Surus {
             keep_archiving: false,
         };
         let plan = Plan::make(&self.cluster, &options)?;
+        // Its server could not recover: that is said before the files are written.
+        if let Some(trouble) = &plan.outline.fetch_trouble {
+            return Err(ProveError::refused(code::RESTORE_START, format!("nothing was restored: {trouble}")));
+        }
         let restored = plan.carry_out(order.monitor)?;
         Ok(Landed {
             data: plan.outline.to.clone(),

@@ -8,6 +8,7 @@ use crate::{
         Config,
         quantity::{Size, Span},
     },
+    copies,
     failure::Failure,
     ledger,
     output::{json, print},
@@ -15,7 +16,7 @@ use crate::{
 };
 use clap::Args;
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,7 +25,6 @@ use std::{
 };
 use surus_core::{clock, code, monitor::Monitor, proof::Outcome};
 use surus_prove::{
-    ProveError,
     drill::{self, Baseline, Invariant, Options, Report, aim::Aim},
     engine::Engine,
     scratch::Scratch,
@@ -198,7 +198,7 @@ async fn job(global: &Global, args: &DrillArgs, config: &Config, cancelled: &Arc
         backup: args.backup.clone(),
         seed: args.seed.unwrap_or(seed),
         lost_at,
-        scratch: scratch(global, config, args.scratch.as_deref())?,
+        scratch: copies::scratch(global, config, args.scratch.as_deref())?,
         reserve: args.reserve.or(config.prove.reserve.map(|Size(bytes)| bytes)),
         jobs: args.jobs.or(config.prove.jobs).map_or(1, usize::from),
         deep: args.deep,
@@ -213,20 +213,6 @@ async fn job(global: &Global, args: &DrillArgs, config: &Config, cancelled: &Arc
         cancelled: Arc::clone(cancelled),
         engine,
     })
-}
-
-/// The directory of all copies: the flag's, the configuration's, else the one beside surus's own files, which the
-/// server's account may enter.
-fn scratch(global: &Global, config: &Config, flag: Option<&Path>) -> Result<Scratch, Failure> {
-    if let Some(root) = flag.or(config.prove.scratch.as_deref()) {
-        return Ok(Scratch::at(std::path::absolute(root).unwrap_or_else(|_| root.to_owned())));
-    }
-    let file = ledger::path(global, config)?;
-    let own = file.parent().unwrap_or(Path::new("/var/lib/surus"));
-    let own = std::path::absolute(own).unwrap_or_else(|_| own.to_owned());
-    let mut name = own.file_name().unwrap_or_default().to_owned();
-    name.push("-copies");
-    Ok(Scratch::at(own.with_file_name(name)))
 }
 
 impl Job {
@@ -297,10 +283,4 @@ async fn told(args: &DrillArgs, config: &Config, report: &Report, entries: &[i64
     }
     notify::failed(&config.prove, &value).await;
     Err(Failure::new(code::PROVE_FAILED, report.summary()))
-}
-
-impl From<ProveError> for Failure {
-    fn from(error: ProveError) -> Self {
-        Self::new(error.code(), error.to_string())
-    }
 }

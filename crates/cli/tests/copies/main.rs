@@ -1,0 +1,4 @@
+//! `surus at`, `surus diff` and `surus clone` as programs, on copies of real servers.
+
+mod past;
+mod room;
