@@ -8,6 +8,7 @@ use crate::{
     engine::Landed,
     error::{ProveError, Result},
     scratch::{Place, Purpose},
+    superuser,
 };
 use std::{fs, path::Path, time::Duration};
 use surus_backup::restore::{
@@ -51,7 +52,8 @@ pub struct Wish {
 /// When no programs of its major are there, or it does not come up; it does not run then.
 pub fn start(landed: &Landed, place: &Place, wish: &Wish, monitor: &dyn Monitor) -> Result<Started> {
     let programs = Programs::find(Some(landed.major))?;
-    let mut server = LocalServer::in_place(&programs, &landed.data, "postgres", wish.port)?;
+    let superuser = superuser::of_files(&landed.data).unwrap_or_else(|| "postgres".to_owned());
+    let mut server = LocalServer::in_place(&programs, &landed.data, &superuser, wish.port)?;
     let (preload, notes) = preload(&programs, &landed.data, place)?;
     let mut settings = disarmed(landed.major, place, &preload);
     settings.extend(files(place, &landed.data, wish.port.is_some())?);

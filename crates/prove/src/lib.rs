@@ -14,6 +14,7 @@ pub mod keeper;
 pub mod limits;
 pub mod moment;
 pub mod scratch;
+pub mod superuser;
 pub mod watchdog;
 pub mod window;
 

@@ -47,7 +47,9 @@ pub fn files(
         Ok(landed) => {
             let rate = landed.bytes as f64 / watch.elapsed().as_secs_f64().max(0.001);
             let result = format!("{}, {}/s", landed.said(), Bytes(rate as u64));
-            steps.add("restore", watch, Found::good(result).with(landed.notes.clone()));
+            // A copy never archives: that is no news here.
+            let notes = landed.notes.iter().filter(|note| !note.contains("--keep-archiving")).cloned().collect();
+            steps.add("restore", watch, Found::good(result).with(notes));
             Some(landed)
         }
         Err(error) => {
