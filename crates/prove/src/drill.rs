@@ -103,7 +103,11 @@ pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) ->
     let survey = engine.survey()?;
     // What was restored half can only be completed from the same backup.
     let begun = left.as_ref().and_then(|place| place.mark.detail["backup"].as_str());
-    let chosen = aim::choose(&survey, options.aim, begun.or(options.backup.as_deref()), options.seed)?;
+    let mut chosen = aim::choose(&survey, options.aim, begun.or(options.backup.as_deref()), options.seed)?;
+    if let Some(place) = &left {
+        let made = place.mark.made_at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        chosen.notes.push(format!("goes on with what an interrupted drill of {made} has restored"));
+    }
     Programs::find(survey.major)?;
     steps.add("survey", watch, survey_found(engine, &survey));
     steps.add("choice", Stopwatch::start(), Found::good(chosen.to_string()).with(chosen.notes.clone()));

@@ -79,3 +79,33 @@ fn an_interrupted_drill_cleans_up_and_records_nothing() {
     let list = room.run(&["proof", "list", "--kind", "restore", "--format", "json"]);
     assert!(!text_of(&list).contains("\"outcome\""), "{}", text_of(&list));
 }
+
+#[test]
+fn an_interrupted_restore_is_gone_on_with_when_that_is_asked_for() {
+    let room = Room::new(require_major(15).unwrap_or(15));
+    room.back_up();
+    room.switch_wal();
+    let journal = || {
+        let places = fs::read_dir(room.path("copies")).ok()?;
+        places.flatten().map(|place| place.path().join("data/surus_restore.json")).find(|journal| journal.exists())
+    };
+    for _ in 0..20 {
+        let mut drill = begin(&room);
+        wait_until("no restore was begun", || journal().is_some() || drill.try_wait().unwrap().is_some());
+        thread::sleep(Duration::from_millis(100));
+        let _ = drill.kill();
+        drill.wait().unwrap();
+        if journal().is_some() {
+            break;
+        }
+    }
+    let left = journal().expect("no restore was killed before it was done");
+    wait_until("something still runs", || working_below(&room.path("copies")).is_empty());
+    let (code, value) = room.drill(&["--resume"]);
+    assert_eq!(code, Some(0), "{value:#}");
+    let notes = step(&value, "choice")["evidence"].to_string();
+    assert!(notes.contains("goes on with what an interrupted drill"), "{notes}");
+    let commands = value["report"]["commands"].to_string();
+    assert!(commands.contains(left.parent().unwrap().to_str().unwrap()), "the same place: {commands}");
+    assert!(room.scratch_is_empty());
+}

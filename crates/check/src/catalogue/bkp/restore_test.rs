@@ -7,7 +7,7 @@ pub static CHECK: Check = Check {
     inspects: "the record of restores that were carried out and verified",
     why: "A backup that was never restored is a hope. Missing files, wrong passwords and forgotten settings show \
           up at the first restore, which had better not be the one in an emergency.",
-    remedy: "Restore the newest backup to another directory, start it, and compare what it holds.",
+    remedy: "surus prove restore restores the newest backup to a place of its own, starts it, and looks at all of it.",
     source: "pgEdge pg-healthcheck; 30 and 90 days are our own",
     scope: Scope::Instance,
     runs_on: RunsOn::Any,
@@ -15,7 +15,8 @@ pub static CHECK: Check = Check {
     thresholds: &[Threshold::above("age", "days", 30.0, 90.0)],
     look: Look::Later(|| {
         Reason::Repository(
-            "no restore from a backup repository is on record, since surus knows of no repository".into(),
+            "restores that were drilled are in the ledger, which the checks do not read: readiness item 5 has them"
+                .into(),
         )
     }),
 };
