@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod interrupted;
+mod others;
 mod proven;
 mod room;
 mod scheduled;

@@ -120,16 +120,29 @@ pub fn stanzas(files: &[PathBuf]) -> Vec<String> {
     all
 }
 
-/// Does a stanza's first repository lie elsewhere? None when no file says where it is.
-pub fn pgbackrest_is_remote(files: &[PathBuf], stanza: &str) -> Option<bool> {
+/// What pgBackRest's files say for a stanza.
+fn pgbackrest_values(files: &[PathBuf], stanza: &str) -> BTreeMap<String, String> {
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     for file in files {
-        for (section, pairs) in ini(&fs::read_to_string(file).ok()?) {
+        for (section, pairs) in ini(&fs::read_to_string(file).unwrap_or_default()) {
             if section == "global" || section == stanza {
                 values.extend(pairs);
             }
         }
     }
+    values
+}
+
+/// Where a stanza's repository is, when it is a directory of this machine.
+pub fn pgbackrest_path(files: &[PathBuf], stanza: &str, repo: u32) -> PathBuf {
+    let name = format!("repo{repo}-path");
+    let known = pgbackrest_values(files, stanza).remove(&name);
+    known.map_or_else(|| PathBuf::from("/var/lib/pgbackrest"), PathBuf::from)
+}
+
+/// Does a stanza's first repository lie elsewhere? None when no file says where it is.
+pub fn pgbackrest_is_remote(files: &[PathBuf], stanza: &str) -> Option<bool> {
+    let values = pgbackrest_values(files, stanza);
     let value = |name: &str| values.get(name).or_else(|| values.get(&name.replace("repo1", "repo")));
     if value("repo1-host").is_some() {
         return Some(true);

@@ -35,7 +35,7 @@ fn tail(text: &str) -> &str {
 fn plain(line: &str, account: Option<&Account>) -> Option<(Code, String)> {
     let lower = line.to_ascii_lowercase();
     let path = path_in(line);
-    let file = || path.as_deref().map_or_else(|| "a file".to_owned(), |path| path.display().to_string());
+    let file = || path.as_deref().map_or_else(|| "file".to_owned(), shown);
     if lower.contains("permission denied") {
         return Some((code::ENGINE_ACCESS, shut(path.as_deref(), account)));
     }
@@ -105,6 +105,13 @@ fn path_in(line: &str) -> Option<PathBuf> {
     bare.map(PathBuf::from)
 }
 
+/// A path as it is, or, of a file of the copy, its name in the data directory: that is where it is in the backup, too.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    let inside = text.split_once("/copy-").and_then(|(_, rest)| rest.split_once("/data/"));
+    inside.map_or(text.clone(), |(_, name)| name.to_owned())
+}
+
 /// The tablespace that a path is in.
 fn tablespace(path: &Path) -> Option<u32> {
     let mut parts = path.iter().map(|part| part.to_string_lossy());
@@ -130,9 +137,8 @@ mod tests {
         assert!(named(line).unwrap().starts_with("tablespace 16385 is missing"));
         let line = "rsync: [sender] send_files failed to open \"/b/base/1/data/base/5/2619\": Permission denied (13)";
         assert!(named(line).unwrap().contains("may not read /b/base/1/data/base/5/2619"));
-        let line =
-            "ERROR: error restoring '/d/base/5/2619': actual checksum 'a1' does not match expected checksum 'b2'";
-        assert_eq!(named(line).as_deref(), Some("the backup's /d/base/5/2619 is not what was backed up"));
+        let line = "ERROR: error restoring '/s/copy-7-0/data/base/5/2619': actual checksum 'a1' does not match expected checksum 'b2'";
+        assert_eq!(named(line).as_deref(), Some("the backup's base/5/2619 is not what was backed up"));
         assert_eq!(named("ERROR: [032]: restore command requires option: pg1-path"), None);
     }
 }

@@ -17,6 +17,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 use surus_backup::{
     restore::target::{Goal, RecoveryTarget, TimelineChoice},
@@ -220,6 +221,41 @@ impl Pgbackrest {
         Ok(["lock", "spool", "log"].iter().map(|name| format!("--{name}-path={}", room.join(name).display())).collect())
     }
 
+    /// pgBackRest does not name a packed file that it cannot unpack: it is found by unpacking them, one by one.
+    fn with_culprit(&self, error: ProveError, looked: &Looked, label: &str) -> ProveError {
+        let text = error.to_string();
+        let repo = detect::pgbackrest_path(&self.files(), &self.stanza, looked.repo);
+        let backups = repo.join("backup").join(&self.stanza);
+        let of_unpacking = ["eof", "compress", "decompress", "gz", "lz4", "zst", "bz2", "checksum"];
+        if !of_unpacking.iter().any(|word| text.to_ascii_lowercase().contains(word)) {
+            return error;
+        }
+        if text.contains("pg_data/") || text.contains("/data/") || text.contains("backup.manifest") {
+            return error;
+        }
+        let of = looked.backups.iter().find(|backup| backup.label == label);
+        let labels = of.and_then(|backup| backup.reference.clone()).unwrap_or_default();
+        let mut found = None;
+        for label in labels.iter().map(String::as_str).chain([label]) {
+            // What cannot be looked through leaves the tool's own words.
+            let _ = land::each_below(&backups.join(label), &mut |path, kind| {
+                if found.is_none() && kind.is_file() && unpacks(path) == Some(false) {
+                    found = Some(path.to_owned());
+                }
+                Ok(())
+            });
+        }
+        let Some(path) = found else { return error };
+        let bytes = path.metadata().map_or(0, |meta| meta.len());
+        let text = format!("{} ({bytes} bytes) is cut short or damaged\n{text}", path.display());
+        ProveError::refused(code::ENGINE_DAMAGED, text)
+    }
+
+    /// The files that configure it.
+    fn files(&self) -> Vec<PathBuf> {
+        self.config.clone().map_or_else(|| detect::Machine::here().pgbackrest_files(), |one| vec![one])
+    }
+
     fn restore_options(&self, order: &Order<'_>, label: &str, repo: u32, major: u16) -> Result<Vec<String>> {
         let place = order.place;
         let mut all = self.options(&[]);
@@ -282,8 +318,7 @@ impl Engine for Pgbackrest {
     }
 
     fn off_site(&self) -> Option<bool> {
-        let files = self.config.clone().map_or_else(|| detect::Machine::here().pgbackrest_files(), |one| vec![one]);
-        detect::pgbackrest_is_remote(&files, &self.stanza)
+        detect::pgbackrest_is_remote(&self.files(), &self.stanza)
     }
 
     fn survey(&self) -> Result<Survey> {
@@ -305,7 +340,9 @@ impl Engine for Pgbackrest {
         let data = order.place.data();
         land::room(order.place, "data", &self.account)?;
         let options = self.restore_options(order, &held.label, looked.repo, survey.major.unwrap_or(0))?;
-        self.tool.run(order.place.dir(), &options)?;
+        if let Err(error) = self.tool.run(order.place.dir(), &options) {
+            return Err(self.with_culprit(error, &looked, &held.label));
+        }
         land::own_all(&data, &self.account)?;
         let seen = land::inspect(&data)?;
         let fetch = self.fetch(order, looked.repo)?;
@@ -316,6 +353,16 @@ impl Engine for Pgbackrest {
         let _ = fs::remove_file(data.join("recovery.conf"));
         Ok(land::landed(order, &held.label, seen, way.newest, commands, notes.into_iter().collect()))
     }
+}
+
+/// Can a packed file be unpacked to its end? None for one that is not packed, or whose program is not here.
+fn unpacks(path: &Path) -> Option<bool> {
+    let packed = [("gz", "gzip"), ("bz2", "bzip2"), ("zst", "zstd"), ("lz4", "lz4")];
+    let ending = path.extension()?;
+    let (_, program) = packed.into_iter().find(|(known, _)| ending == *known)?;
+    let mut command = Command::new(tool::find(program).ok()?);
+    command.args(["-t", "-q"]).arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().ok().map(|status| status.success())
 }
 
 fn only_one(stanzas: Vec<String>) -> Result<String> {

@@ -1,14 +1,26 @@
 //! Barman of Debian's package, over pg_basebackup.
 
-use crate::scene::{MAJOR, SEGMENTS, Scene, command, copy, directory, installed, own_directory, restore, run};
+use crate::{
+    scene::{
+        MAJOR, SEGMENTS, Scene, command, copy, cut, directory, flip, installed, own_directory, restore, run,
+        segment_name, to_root,
+    },
+    tally::{Tally, named},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
     time::Duration,
 };
-use surus_backup::restore::target::{Goal, RecoveryTarget};
+use surus_backup::{
+    restore::target::{Goal, RecoveryTarget},
+    wal::name::Segment,
+};
 use surus_core::clock::Deadline;
-use surus_prove::engine::{Engine, Kind, Wish, open};
+use surus_prove::{
+    drill::aim::Aim,
+    engine::{Engine, Kind, Wish, open},
+};
 use surus_testkit::require_major;
 use tempfile::TempDir;
 
@@ -134,4 +146,131 @@ fn a_server_of_barman_is_surveyed_and_restored() {
     let target = RecoveryTarget { goal: Goal::Lsn(held.stop_lsn.unwrap()), ..RecoveryTarget::default() };
     assert_eq!(restore(catalogue.engine.as_ref(), &target).unwrap().later, 0);
     assert!(!Path::new("/tmp/engines-hook-ran").exists(), "hooks are not run");
+}
+
+/// Plants defects in copies of the catalogue.
+pub fn defects(tally: &mut Tally) {
+    let Some(master) = Master::new("") else { return };
+    master.back_up();
+    master.scene.go_on();
+    master.archive();
+    let (orders, key, space) =
+        (master.scene.file_of("orders"), master.scene.file_of("orders_pkey"), master.scene.space());
+    let mut case = |name: &str, short: bool, plant: &dyn Fn(&Catalogue) -> Vec<String>| {
+        if tally.wants(short) {
+            let catalogue = master.copy("");
+            let expected = plant(&catalogue);
+            tally.defect(&format!("Barman, {name}"), Ok(catalogue.engine.as_ref()), &expected);
+        }
+    };
+    let inside = |catalogue: &Catalogue, file: &str| catalogue.backup().join("data").join(file);
+    let nth = |catalogue: &Catalogue, from_end: usize| {
+        let all = catalogue.segments();
+        all[all.len() - 1 - from_end].clone()
+    };
+    let forget = |catalogue: &Catalogue, name: &str| {
+        let path = catalogue.dir.path().join("barman/pg/wals/xlog.db");
+        let text = fs::read_to_string(&path).unwrap();
+        let left: String =
+            text.lines().filter(|line| !line.starts_with(name)).map(|line| format!("{line}\n")).collect();
+        fs::write(&path, left).unwrap();
+    };
+    case("a WAL segment is missing", true, &|catalogue| {
+        let gone = nth(catalogue, 2);
+        fs::remove_file(&gone).unwrap();
+        named(&[&segment_name(&gone), "is missing"])
+    });
+    case("a WAL segment is missing, and Barman does not know", false, &|catalogue| {
+        let gone = nth(catalogue, 2);
+        fs::remove_file(&gone).unwrap();
+        forget(catalogue, &segment_name(&gone));
+        named(&[&segment_name(&gone), "is missing"])
+    });
+    case("the last WAL segment is missing", false, &|catalogue| {
+        let gone = nth(catalogue, 0);
+        fs::remove_file(&gone).unwrap();
+        named(&[&segment_name(&gone), "is missing"])
+    });
+    case("WAL that the backup needs is missing", false, &|catalogue| {
+        let start = catalogue.engine.survey().unwrap().backups[0].start_lsn.unwrap();
+        let name = Segment::at(1, start, 1 << 20).to_string();
+        let gone = catalogue.segments().into_iter().find(|path| segment_name(path) == name).unwrap();
+        fs::remove_file(gone).unwrap();
+        named(&[&name, "lacks WAL segment"])
+    });
+    case("a WAL segment is cut short", false, &|catalogue| {
+        let path = nth(catalogue, 2);
+        cut(&path, 1000);
+        named(&[&segment_name(&path), "1047576 bytes", "1048576"])
+    });
+    case("a byte of a WAL segment is flipped", false, &|catalogue| {
+        let path = nth(catalogue, 3);
+        flip(&path, 60);
+        named(&[&segment_name(&path)[16..], "damaged"])
+    });
+    case("a byte of a table is flipped", true, &|catalogue| {
+        flip(&inside(catalogue, &orders), 8192 * 3 + 4000);
+        named(&[&orders, "is damaged: its CRC32C checksum does not fit"])
+    });
+    case("a byte of an index is flipped", false, &|catalogue| {
+        flip(&inside(catalogue, &key), 8192 + 4000);
+        named(&[&key, "is damaged: its CRC32C checksum does not fit"])
+    });
+    case("a table is cut short", true, &|catalogue| {
+        let path = inside(catalogue, &orders);
+        let length = fs::metadata(&path).unwrap().len();
+        cut(&path, 8192);
+        named(&[&orders, &(length - 8192).to_string(), &length.to_string()])
+    });
+    case("a table is cut short within a page", false, &|catalogue| {
+        cut(&inside(catalogue, &orders), 100);
+        named(&[&orders, "is cut short"])
+    });
+    case("a table is gone", false, &|catalogue| {
+        fs::remove_file(inside(catalogue, &orders)).unwrap();
+        named(&[&orders, "is missing"])
+    });
+    case("a file may not be read", true, &|catalogue| {
+        to_root(&inside(catalogue, &orders), 0o600);
+        named(&[&orders, "may not read", "0600"])
+    });
+    case("a tablespace is gone", true, &|catalogue| {
+        fs::remove_dir_all(catalogue.backup().join(space.to_string())).unwrap();
+        named(&[&format!("tablespace fast ({space}"), "is missing"])
+    });
+    case("the backup had failed", false, &|catalogue| {
+        let path = catalogue.backup().join("backup.info");
+        let text = fs::read_to_string(&path).unwrap().replace("status=DONE", "status=FAILED");
+        fs::write(&path, text).unwrap();
+        named(&["Barman says that it is FAILED"])
+    });
+    case("the data is gone", false, &|catalogue| {
+        fs::remove_dir_all(catalogue.backup().join("data")).unwrap();
+        named(&["data is not there"])
+    });
+}
+
+/// Healthy catalogues of every kind.
+pub fn healthy(tally: &mut Tally) {
+    for options in [
+        "",
+        "compression = gzip",
+        "backup_compression = gzip",
+        "backup_compression = gzip\nbackup_compression_format = plain",
+    ] {
+        let Some(master) = Master::new(options) else { return };
+        master.back_up();
+        if options.is_empty() {
+            master.back_up();
+        }
+        master.scene.go_on();
+        master.archive();
+        let catalogue = master.copy(&format!("{options}\n"));
+        let options = options.replace('\n', " ");
+        for held in catalogue.engine.survey().unwrap().backups {
+            let name = format!("Barman {options} {}", held.label);
+            tally.healthy(&name, catalogue.engine.as_ref(), Aim::Latest, Some(&held.label));
+        }
+        tally.healthy(&format!("Barman {options}, by chance"), catalogue.engine.as_ref(), Aim::Random, None);
+    }
 }

@@ -1,9 +1,19 @@
 //! pg_dump and pg_dumpall of the major, in all their forms.
 
-use crate::scene::{MAJOR, Scene, client, directory, own_directory, restore, run};
-use std::path::PathBuf;
+use crate::{
+    scene::{MAJOR, Scene, client, cut, directory, flip, own_directory, restore, run},
+    tally::{Tally, named},
+};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 use surus_backup::restore::target::{Goal, RecoveryTarget};
-use surus_prove::engine::{Engine, Kind, Wish, open};
+use surus_prove::{
+    drill::aim::Aim,
+    engine::{Engine, Kind, Wish, open},
+};
 use surus_testkit::require_major;
 use tempfile::TempDir;
 
@@ -84,4 +94,120 @@ fn a_dump_of_the_whole_cluster_is_loaded_and_its_tablespaces_go_into_the_place()
     assert!(good.landed.notes.is_empty(), "{:?}", good.landed.notes);
     let there = std::fs::read_dir(master.scene.path("space")).unwrap().count();
     assert_eq!(there, 1, "only the server's own directory is in its tablespace");
+}
+
+/// Plants defects in dumps.
+pub fn defects(tally: &mut Tally) {
+    let Some(master) = Master::new() else { return };
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    // What pg_dump is given, how it is compared, and what is then done to the dump.
+    type Plant<'a> = &'a dyn Fn(&PathBuf) -> Vec<String>;
+    let mut case = |name: &str, short: bool, arguments: &[&str], compare: bool, plant: Plant<'_>| {
+        if tally.wants(short) {
+            let (_dir, path) = master.dump("shop.dump", arguments);
+            let expected = plant(&path);
+            let made = engine(&[&path], compare.then(|| master.dsn()));
+            let opened = made.as_ref().map(|engine| engine.as_ref()).map_err(Clone::clone);
+            tally.defect(&format!("pg_dump {}, {name}", arguments.join(" ")), opened, &expected);
+        }
+    };
+    let half = |path: &PathBuf| {
+        let length = fs::metadata(path).unwrap().len();
+        cut(path, length / 2);
+        format!("({} bytes)", length - length / 2)
+    };
+    case("it is cut short", true, &["-F", "c"], false, &|path| named(&[&half(path), "is cut short or damaged"]));
+    case("it is cut short", false, &["-F", "p"], false, &|path| named(&[&half(path), "is cut short"]));
+    case("it is cut short", false, &["-F", "t"], false, &|path| named(&[&half(path), "is cut short or damaged"]));
+    case("a byte is flipped", false, &["-F", "c"], false, &|path| {
+        flip(path, fs::metadata(path).unwrap().len() / 2);
+        named(&["shop.dump", "is cut short or damaged"])
+    });
+    case("a table is left out", true, &["-F", "c", "-T", "hot"], true, &|_| named(&["lacks table public.hot"]));
+    case("a table is left out", false, &["-F", "p", "-T", "hot"], true, &|_| named(&["public.hot"]));
+    case("a table's rows are left out", false, &["-F", "c", "--exclude-table-data=hot"], true, &|_| {
+        named(&["the rows of table public.hot (the server has 500)"])
+    });
+    case("a table that others refer to is left out", false, &["-F", "c", "-T", "customers"], false, &|_| {
+        named(&["public.customers", "does not exist"])
+    });
+    case("indexes are left out", false, &["-F", "c", "--section=pre-data", "--section=data"], true, &|_| {
+        named(&["index public.orders_customer", "orders_pkey"])
+    });
+    case("only the schema is there", false, &["-F", "c", "--schema-only"], true, &|_| {
+        named(&["the rows of table public.orders (the server has 6000)"])
+    });
+    case("it may not be read", true, &["-F", "c"], false, &|path| {
+        mode(path, 0);
+        named(&["shop.dump cannot be read by its owner: mode 0000"])
+    });
+    let data = |path: &PathBuf| {
+        let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| !path.ends_with("toc.dat")).max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+    };
+    case("a file is gone", false, &["-F", "d"], false, &|path| {
+        let gone = data(path);
+        fs::remove_file(&gone).unwrap();
+        named(&[&gone.file_name().unwrap().to_string_lossy()])
+    });
+    case("a file is cut short", false, &["-F", "d"], false, &|path| {
+        half(&data(path));
+        named(&["shop.dump"])
+    });
+    case("a file may not be read", false, &["-F", "d"], false, &|path| {
+        let file = data(path);
+        mode(&file, 0o000);
+        named(&[&file.file_name().unwrap().to_string_lossy(), "mode 0000"])
+    });
+    case("its contents are gone", false, &["-F", "d"], false, &|path| {
+        fs::remove_file(path.join("toc.dat")).unwrap();
+        named(&["the directory has no toc.dat"])
+    });
+    case("it is empty", false, &["-F", "c"], false, &|path| {
+        fs::write(path, "").unwrap();
+        named(&["it is empty (0 bytes)"])
+    });
+    case("it is something else", false, &["-F", "c"], false, &|path| {
+        fs::write(path, "\x7fELF").unwrap();
+        named(&["nothing that pg_dump or pg_dumpall made"])
+    });
+    if tally.whole {
+        let (_dir, path) = master.dump_all("all.sql", &[]);
+        run(std::process::Command::new("gzip").arg(&path));
+        let path = path.with_extension("sql.gz");
+        half(&path);
+        let made = engine(&[&path], None);
+        let opened = made.as_ref().map(|engine| engine.as_ref()).map_err(Clone::clone);
+        tally.defect("pg_dumpall, packed and cut short", opened, &named(&["all.sql.gz", "is cut short or damaged"]));
+        let (_dir, path) = master.dump_all("globals.sql", &["--globals-only"]);
+        let made = engine(&[&path], Some(master.dsn())).unwrap();
+        tally.defect("pg_dumpall, only the globals", Ok(made.as_ref()), &named(&["lacks database shop"]));
+    }
+}
+
+/// Healthy dumps of every form.
+pub fn healthy(tally: &mut Tally) {
+    let Some(master) = Master::new() else { return };
+    let forms: &[&[&str]] = &[
+        &["-F", "c"],
+        &["-F", "c", "-Z", "0"],
+        &["-F", "c", "-Z", "9"],
+        &["-F", "d"],
+        &["-F", "d", "-j", "2"],
+        &["-F", "t"],
+        &["-F", "p"],
+        &["-F", "p", "-C"],
+        &["-F", "p", "--inserts"],
+        &["-F", "c", "-O", "-x"],
+    ];
+    for form in forms {
+        let (_dir, path) = master.dump("shop.dump", form);
+        let made = engine(&[&path], Some(master.dsn())).unwrap();
+        tally.healthy(&format!("pg_dump {}", form.join(" ")), made.as_ref(), Aim::Latest, None);
+    }
+    for form in [&[][..], &["--no-role-passwords"], &["--clean", "--if-exists"]] {
+        let (_dir, path) = master.dump_all("all.sql", form);
+        let made = engine(&[&path], Some(master.dsn())).unwrap();
+        tally.healthy(&format!("pg_dumpall {}", form.join(" ")), made.as_ref(), Aim::Latest, None);
+    }
 }

@@ -1,7 +1,40 @@
 //! Backups that others made, by their own real programs: proven, and refused when something is wrong with them.
+//!
+//! The short form plants one defect of each kind. `cargo test -p surus-prove --test engines -- --ignored` plants all.
 
 mod barman;
 mod basebackup;
 mod dump;
 mod pgbackrest;
 mod scene;
+mod tally;
+
+use tally::Tally;
+
+#[test]
+fn one_defect_of_each_kind_is_refused_and_named() {
+    let mut tally = Tally::new(false);
+    pgbackrest::defects(&mut tally);
+    barman::defects(&mut tally);
+    basebackup::defects(&mut tally);
+    dump::defects(&mut tally);
+    tally.end();
+}
+
+#[test]
+#[ignore = "the whole matrix takes about ten minutes"]
+fn every_defect_is_refused_and_named_and_every_healthy_backup_accepted() {
+    let mut tally = Tally::new(true);
+    pgbackrest::defects(&mut tally);
+    barman::defects(&mut tally);
+    basebackup::defects(&mut tally);
+    dump::defects(&mut tally);
+    pgbackrest::healthy(&mut tally);
+    barman::healthy(&mut tally);
+    basebackup::healthy(&mut tally);
+    dump::healthy(&mut tally);
+    let few = tally.refused < 40 || tally.accepted < 40;
+    let peers = ["pgbackrest", "barman"].iter().all(|name| surus_testkit::peer::program(name).is_some());
+    assert!(!(few && peers && tally.wrong.is_empty()), "{} defects and {} healthy", tally.refused, tally.accepted);
+    tally.end();
+}

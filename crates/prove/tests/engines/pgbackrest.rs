@@ -1,13 +1,25 @@
 //! pgBackRest of Debian's package.
 
-use crate::scene::{MAJOR, SEGMENTS, Scene, command, copy, directory, installed, own_directory, restore, run};
+use crate::{
+    scene::{
+        MAJOR, SEGMENTS, Scene, command, copy, cut, directory, flip, installed, own_directory, restore, run,
+        segment_name, to_root,
+    },
+    tally::{Tally, named},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
-use surus_backup::restore::target::{Goal, RecoveryTarget};
+use surus_backup::{
+    restore::target::{Goal, RecoveryTarget},
+    wal::name::Segment,
+};
 use surus_core::lsn::Lsn;
-use surus_prove::engine::{Engine, Kind, Wish, open};
+use surus_prove::{
+    drill::aim::Aim,
+    engine::{Engine, Kind, Wish, open},
+};
 use surus_testkit::require_major;
 use tempfile::TempDir;
 
@@ -140,4 +152,195 @@ fn a_stanza_is_surveyed_and_restored() {
 fn listing(dir: &Path) -> String {
     let mut find = std::process::Command::new("find");
     run(find.arg(dir).args(["-printf", "%p %s %T@ %m %u\\n"]))
+}
+
+/// Plants defects in copies of repositories.
+pub fn defects(tally: &mut Tally) {
+    let Some(master) = Master::new("compress-type=none") else { return };
+    master.back_up("full");
+    master.scene.go_on();
+    let (orders, key) = (master.scene.file_of("orders"), master.scene.file_of("orders_pkey"));
+    let (space, hot) = (master.scene.space(), master.scene.file_of("hot"));
+    let mut case = |name: &str, short: bool, plant: &dyn Fn(&Repo) -> Vec<String>| {
+        if tally.wants(short) {
+            let repo = master.repo("");
+            let expected = plant(&repo);
+            tally.defect(&format!("pgBackRest, {name}"), Ok(repo.engine.as_ref()), &expected);
+        }
+    };
+    let inside = |repo: &Repo, file: &str| repo.backup().join("pg_data").join(file);
+    let nth = |repo: &Repo, from_end: usize| {
+        let all = repo.segments();
+        all[all.len() - 1 - from_end].clone()
+    };
+    case("a WAL segment is missing", true, &|repo| {
+        let gone = nth(repo, 2);
+        fs::remove_file(&gone).unwrap();
+        named(&[&segment_name(&gone), "is missing"])
+    });
+    case("two WAL segments are missing", false, &|repo| {
+        fs::remove_file(nth(repo, 3)).unwrap();
+        let gone = nth(repo, 3);
+        fs::remove_file(&gone).unwrap();
+        named(&[&segment_name(&gone), "2 WAL segments from"])
+    });
+    case("WAL that the backup needs is missing", false, &|repo| {
+        let start = repo.engine.survey().unwrap().backups[0].start_lsn.unwrap();
+        let name = Segment::at(1, start, 1 << 20).to_string();
+        let gone = repo.segments().into_iter().find(|path| segment_name(path) == name).unwrap();
+        fs::remove_file(gone).unwrap();
+        named(&[&name, "lacks WAL segment"])
+    });
+    case("a WAL segment is cut short", false, &|repo| {
+        let path = nth(repo, 2);
+        cut(&path, 1000);
+        named(&[&segment_name(&path), "1047576 bytes", "1048576"])
+    });
+    case("a byte of a WAL segment is flipped", false, &|repo| {
+        let path = nth(repo, 3);
+        flip(&path, 60);
+        named(&[&segment_name(&path)[16..], "damaged"])
+    });
+    case("a WAL segment may not be read", false, &|repo| {
+        let path = nth(repo, 2);
+        to_root(&path, 0o600);
+        named(&[&segment_name(&path)])
+    });
+    case("a byte of a table is flipped", true, &|repo| {
+        flip(&inside(repo, &orders), 8192 * 3 + 4000);
+        named(&[&orders, "is not what was backed up"])
+    });
+    case("a byte of an index is flipped", true, &|repo| {
+        flip(&inside(repo, &key), 8192 + 4000);
+        named(&[&key, "is not what was backed up"])
+    });
+    case("a table is cut short", true, &|repo| {
+        cut(&inside(repo, &orders), 8192 + 100);
+        named(&[&orders])
+    });
+    case("a table is gone", false, &|repo| {
+        fs::remove_file(inside(repo, &orders)).unwrap();
+        named(&[&orders, "is missing"])
+    });
+    case("a file may not be read", true, &|repo| {
+        to_root(&inside(repo, &orders), 0o600);
+        named(&[&orders, "may not read", "0600"])
+    });
+    case("the backup's directory may not be entered", false, &|repo| {
+        to_root(&repo.backup(), 0o700);
+        named(&["may not read", "0700"])
+    });
+    case("a tablespace is gone", true, &|repo| {
+        fs::remove_dir_all(inside(repo, &format!("pg_tblspc/{space}"))).unwrap();
+        named(&[&format!("tablespace {space} is missing")])
+    });
+    case("a byte in a tablespace is flipped", false, &|repo| {
+        flip(&inside(repo, &hot), 4000);
+        named(&[hot.rsplit('/').next().unwrap(), "is not what was backed up"])
+    });
+    case("the manifest is cut short", false, &|repo| {
+        for name in ["backup.manifest", "backup.manifest.copy"] {
+            cut(&repo.backup().join(name), 700);
+        }
+        named(&["backup.manifest"])
+    });
+    packed_defects(tally);
+    source_defects(tally);
+}
+
+fn packed_defects(tally: &mut Tally) {
+    if !tally.whole {
+        return;
+    }
+    let Some(master) = Master::new("compress-type=gz") else { return };
+    master.back_up("full");
+    master.scene.server.sql_in("shop", "UPDATE customers SET name = 'x' WHERE id = 1");
+    master.scene.server.sql("CHECKPOINT");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    master.back_up("incr");
+    master.scene.go_on();
+    let orders = format!("{}.gz", master.scene.file_of("orders"));
+    let mut case = |name: &str, plant: &dyn Fn(&Repo, &Path) -> Vec<String>| {
+        let repo = master.repo("");
+        let full = repo.backup().file_name().unwrap().to_string_lossy().split('_').next().unwrap().to_owned();
+        let expected = plant(&repo, &repo.backup().with_file_name(full));
+        tally.defect(&format!("pgBackRest packed, {name}"), Ok(repo.engine.as_ref()), &expected);
+    };
+    case("a table that the increment refers to is cut short", &|_, full| {
+        cut(&full.join("pg_data").join(&orders), 500);
+        named(&[orders.trim_end_matches(".gz")])
+    });
+    case("a byte of it is flipped", &|_, full| {
+        flip(&full.join("pg_data").join(&orders), 2000);
+        named(&[orders.trim_end_matches(".gz")])
+    });
+    case("it is gone", &|_, full| {
+        fs::remove_file(full.join("pg_data").join(&orders)).unwrap();
+        named(&[&orders, "is missing"])
+    });
+    case("a WAL segment is cut short", &|repo, _| {
+        let all = repo.segments();
+        cut(&all[all.len() - 3], 50);
+        named(&[&segment_name(&all[all.len() - 3])])
+    });
+    case("a byte of a WAL segment is flipped", &|repo, _| {
+        let all = repo.segments();
+        let path = &all[all.len() - 3];
+        flip(path, fs::metadata(path).unwrap().len() / 2);
+        named(&[&segment_name(path)[16..]])
+    });
+}
+
+fn source_defects(tally: &mut Tally) {
+    let Some(mut master) = Master::new("compress-type=zst") else { return };
+    if tally.wants(true) {
+        master.scene.damage("orders", 8192 * 3 + 4000);
+        master.back_up("full");
+        let repo = master.repo("");
+        let expected = named(&["public.orders", "block 3"]);
+        tally.defect("pgBackRest, a page was damaged when it was backed up", Ok(repo.engine.as_ref()), &expected);
+    }
+    if !tally.whole {
+        return;
+    }
+    let without = |archive: &dyn Fn(&Path) -> String| Scene::with(archive, false, "1");
+    let Some(mut master) = Master::on("compress-type=zst", without) else { return };
+    // A line pointer of the first leaf.
+    master.scene.damage("orders_pkey", 8192 + 24 + 4 * 10 + 1);
+    master.back_up("full");
+    let repo = master.repo("");
+    let expected = named(&["orders_pkey"]);
+    tally.defect("pgBackRest, an index without checksums was damaged", Ok(repo.engine.as_ref()), &expected);
+}
+
+/// Healthy repositories of every kind.
+pub fn healthy(tally: &mut Tally) {
+    for options in [
+        "compress-type=none",
+        "compress-type=gz",
+        "compress-type=lz4",
+        "compress-type=zst\nrepo1-bundle=y",
+        "compress-type=bz2",
+        "repo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=secret\ncompress-type=none",
+    ] {
+        let Some(master) = Master::new(options) else { return };
+        master.back_up("full");
+        master.scene.go_on();
+        let cipher = if options.contains("cipher") { options } else { "" };
+        let repo = master.repo(cipher);
+        let options = options.replace('\n', " ").replace("secret", "…");
+        tally.healthy(&format!("pgBackRest {options}"), repo.engine.as_ref(), Aim::Latest, None);
+        tally.healthy(&format!("pgBackRest {options}, by chance"), repo.engine.as_ref(), Aim::Random, None);
+    }
+    let Some(master) = Master::on("compress-type=zst", |archive| Scene::with(archive, false, "16")) else { return };
+    for kind in ["full", "incr", "diff"] {
+        master.back_up(kind);
+        master.scene.server.sql_in("shop", "UPDATE customers SET name = name || 'x'");
+    }
+    master.scene.go_on();
+    let repo = master.repo("");
+    for held in repo.engine.survey().unwrap().backups {
+        let name = format!("pgBackRest 16 MB segments, no checksums, {}", held.label);
+        tally.healthy(&name, repo.engine.as_ref(), Aim::Latest, Some(&held.label));
+    }
 }

@@ -7,12 +7,9 @@ use std::{
     process::{Command, Stdio},
     time::Duration,
 };
-use surus_backup::restore::{
-    start::Arrival,
-    target::{Action, RecoveryTarget},
-};
+use surus_backup::restore::target::{Action, RecoveryTarget};
 use surus_core::{clock::Deadline, monitor::Silent};
-use surus_pg::{LocalServer, Programs, account::Account};
+use surus_pg::{LocalServer, account::Account};
 use surus_prove::{
     copy,
     engine::{Engine, Landed, Order},
@@ -177,7 +174,6 @@ impl Scene {
 /// What came of a restore that went well.
 pub struct Good {
     pub landed: Landed,
-    pub arrival: Arrival,
     /// Rows of `later`.
     pub later: i64,
 }
@@ -197,10 +193,9 @@ pub fn restore(engine: &dyn Engine, target: &RecoveryTarget) -> Result<Good, Str
         return Err("rows are missing".into());
     }
     let later = count("later");
-    let arrival = started.arrival.clone();
     drop(started);
     place.remove().unwrap();
-    Ok(Good { landed, arrival, later })
+    Ok(Good { landed, later })
 }
 
 fn count(server: &LocalServer, table: &str) -> i64 {
@@ -217,11 +212,6 @@ fn count(server: &LocalServer, table: &str) -> i64 {
     let mut psql = server.client("psql").unwrap();
     let text = run(psql.args(["-XAtq", "-d", &dsn, "-c", &sql]));
     text.trim().parse().unwrap_or(-2)
-}
-
-/// The programs of the major.
-pub fn programs() -> Programs {
-    Programs::find(Some(MAJOR)).unwrap()
 }
 
 /// Gives a file to root.
@@ -244,4 +234,19 @@ pub fn cut(path: &Path, bytes: u64) {
     let file = fs::File::options().write(true).open(path).unwrap();
     let length = file.metadata().unwrap().len();
     file.set_len(length - bytes).unwrap();
+}
+
+/// The name of the segment that a path is of.
+pub fn segment_name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy()[..24].to_owned()
+}
+
+impl Scene {
+    /// Changes a byte of a relation while the server is down: what is backed up then is damaged already.
+    pub fn damage(&mut self, relation: &str, at: u64) {
+        let path = self.server.data_dir().join(self.file_of(relation));
+        self.server.local_mut().stop(surus_pg::server::Mode::Fast).unwrap();
+        flip(&path, at);
+        self.server.local_mut().start(Duration::from_secs(30)).unwrap();
+    }
 }
