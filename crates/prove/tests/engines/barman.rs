@@ -154,16 +154,23 @@ pub fn defects(tally: &mut Tally) {
     master.back_up();
     master.scene.go_on();
     master.archive();
-    let (orders, key, space) =
-        (master.scene.file_of("orders"), master.scene.file_of("orders_pkey"), master.scene.space());
+    wal_defects(tally, &master);
+    file_defects(tally, &master);
+}
+
+/// Plants one in a copy of the catalogue.
+fn case(tally: &mut Tally, master: &Master, name: &str, short: bool, plant: &dyn Fn(&Catalogue) -> Vec<String>) {
+    if tally.wants(short) {
+        let catalogue = master.copy("");
+        let expected = plant(&catalogue);
+        tally.defect(&format!("Barman, {name}"), Ok(catalogue.engine.as_ref()), &expected);
+    }
+}
+
+fn wal_defects(tally: &mut Tally, master: &Master) {
     let mut case = |name: &str, short: bool, plant: &dyn Fn(&Catalogue) -> Vec<String>| {
-        if tally.wants(short) {
-            let catalogue = master.copy("");
-            let expected = plant(&catalogue);
-            tally.defect(&format!("Barman, {name}"), Ok(catalogue.engine.as_ref()), &expected);
-        }
+        case(tally, master, name, short, plant);
     };
-    let inside = |catalogue: &Catalogue, file: &str| catalogue.backup().join("data").join(file);
     let nth = |catalogue: &Catalogue, from_end: usize| {
         let all = catalogue.segments();
         all[all.len() - 1 - from_end].clone()
@@ -208,6 +215,15 @@ pub fn defects(tally: &mut Tally) {
         flip(&path, 60);
         named(&[&segment_name(&path)[16..], "damaged"])
     });
+}
+
+fn file_defects(tally: &mut Tally, master: &Master) {
+    let (orders, key) = (master.scene.file_of("orders"), master.scene.file_of("orders_pkey"));
+    let space = master.scene.space();
+    let mut case = |name: &str, short: bool, plant: &dyn Fn(&Catalogue) -> Vec<String>| {
+        case(tally, master, name, short, plant);
+    };
+    let inside = |catalogue: &Catalogue, file: &str| catalogue.backup().join("data").join(file);
     case("a byte of a table is flipped", true, &|catalogue| {
         flip(&inside(catalogue, &orders), 8192 * 3 + 4000);
         named(&[&orders, "is damaged: its CRC32C checksum does not fit"])

@@ -148,18 +148,27 @@ pub fn defects(tally: &mut Tally) {
     }
 }
 
+/// Plants one in a copy of the backup.
+fn case(tally: &mut Tally, master: &Master, name: &str, short: bool, plant: &dyn Fn(&Copy) -> Vec<String>) {
+    if tally.wants(short) {
+        let copy = master.copy(false);
+        let expected = plant(&copy);
+        tally.defect(&format!("pg_basebackup, {name}"), Ok(copy.engine.as_ref()), &expected);
+    }
+}
+
+fn inside(copy: &Copy, file: &str) -> PathBuf {
+    copy.path("backup").join(file)
+}
+
 fn plain_defects(tally: &mut Tally) {
     let Some(master) = Master::new(&[]) else { return };
     let (orders, key) = (master.scene.file_of("orders"), master.scene.file_of("orders_pkey"));
     let (space, hot) = (master.scene.space(), master.scene.file_of("hot"));
+    frame_defects(tally, &master);
     let mut case = |name: &str, short: bool, plant: &dyn Fn(&Copy) -> Vec<String>| {
-        if tally.wants(short) {
-            let copy = master.copy(false);
-            let expected = plant(&copy);
-            tally.defect(&format!("pg_basebackup, {name}"), Ok(copy.engine.as_ref()), &expected);
-        }
+        case(tally, &master, name, short, plant);
     };
-    let inside = |copy: &Copy, file: &str| copy.path("backup").join(file);
     let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     case("a byte of a table is flipped", true, &|copy| {
         flip(&inside(copy, &orders), 8192 * 3 + 4000);
@@ -199,6 +208,13 @@ fn plain_defects(tally: &mut Tally) {
         fs::remove_dir_all(copy.path("copied-space")).unwrap();
         named(&[&format!("tablespace {space} is missing"), "copied-space"])
     });
+}
+
+/// In what is around the files of relations.
+fn frame_defects(tally: &mut Tally, master: &Master) {
+    let mut case = |name: &str, short: bool, plant: &dyn Fn(&Copy) -> Vec<String>| {
+        case(tally, master, name, short, plant);
+    };
     case("the manifest is cut short", false, &|copy| {
         cut(&inside(copy, "backup_manifest"), 200);
         named(&["backup_manifest is damaged", "cut short"])

@@ -99,22 +99,8 @@ fn a_dump_of_the_whole_cluster_is_loaded_and_its_tablespaces_go_into_the_place()
 /// Plants defects in dumps.
 pub fn defects(tally: &mut Tally) {
     let Some(master) = Master::new() else { return };
-    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    // What pg_dump is given, how it is compared, and what is then done to the dump.
-    type Plant<'a> = &'a dyn Fn(&PathBuf) -> Vec<String>;
     let mut case = |name: &str, short: bool, arguments: &[&str], compare: bool, plant: Plant<'_>| {
-        if tally.wants(short) {
-            let (_dir, path) = master.dump("shop.dump", arguments);
-            let expected = plant(&path);
-            let made = engine(&[&path], compare.then(|| master.dsn()));
-            let opened = made.as_ref().map(|engine| engine.as_ref()).map_err(Clone::clone);
-            tally.defect(&format!("pg_dump {}, {name}", arguments.join(" ")), opened, &expected);
-        }
-    };
-    let half = |path: &PathBuf| {
-        let length = fs::metadata(path).unwrap().len();
-        cut(path, length / 2);
-        format!("({} bytes)", length - length / 2)
+        case(tally, &master, name, short, arguments, compare, plant);
     };
     case("it is cut short", true, &["-F", "c"], false, &|path| named(&[&half(path), "is cut short or damaged"]));
     case("it is cut short", false, &["-F", "p"], false, &|path| named(&[&half(path), "is cut short"]));
@@ -141,6 +127,47 @@ pub fn defects(tally: &mut Tally) {
         mode(path, 0);
         named(&["shop.dump cannot be read by its owner: mode 0000"])
     });
+    directory_defects(tally, &master);
+    cluster_defects(tally, &master);
+}
+
+/// What is done to a dump, and what must be named then.
+type Plant<'a> = &'a dyn Fn(&PathBuf) -> Vec<String>;
+
+/// Plants one in a new dump that pg_dump made with these arguments.
+fn case(
+    tally: &mut Tally,
+    master: &Master,
+    name: &str,
+    short: bool,
+    arguments: &[&str],
+    compare: bool,
+    plant: Plant<'_>,
+) {
+    if tally.wants(short) {
+        let (_dir, path) = master.dump("shop.dump", arguments);
+        let expected = plant(&path);
+        let made = engine(&[&path], compare.then(|| master.dsn()));
+        let opened = made.as_ref().map(|engine| engine.as_ref()).map_err(Clone::clone);
+        tally.defect(&format!("pg_dump {}, {name}", arguments.join(" ")), opened, &expected);
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Cuts a file in half; its size then.
+fn half(path: &PathBuf) -> String {
+    let length = fs::metadata(path).unwrap().len();
+    cut(path, length / 2);
+    format!("({} bytes)", length - length / 2)
+}
+
+fn directory_defects(tally: &mut Tally, master: &Master) {
+    let mut case = |name: &str, short: bool, arguments: &[&str], compare: bool, plant: Plant<'_>| {
+        case(tally, master, name, short, arguments, compare, plant);
+    };
     let data = |path: &PathBuf| {
         let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| !path.ends_with("toc.dat")).max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
@@ -171,6 +198,9 @@ pub fn defects(tally: &mut Tally) {
         fs::write(path, "\x7fELF").unwrap();
         named(&["nothing that pg_dump or pg_dumpall made"])
     });
+}
+
+fn cluster_defects(tally: &mut Tally, master: &Master) {
     if tally.whole {
         let (_dir, path) = master.dump_all("all.sql", &[]);
         run(std::process::Command::new("gzip").arg(&path));

@@ -159,16 +159,25 @@ pub fn defects(tally: &mut Tally) {
     let Some(master) = Master::new("compress-type=none") else { return };
     master.back_up("full");
     master.scene.go_on();
-    let (orders, key) = (master.scene.file_of("orders"), master.scene.file_of("orders_pkey"));
-    let (space, hot) = (master.scene.space(), master.scene.file_of("hot"));
+    wal_defects(tally, &master);
+    file_defects(tally, &master);
+    packed_defects(tally);
+    source_defects(tally);
+}
+
+/// Plants one in a copy of the repository.
+fn case(tally: &mut Tally, master: &Master, name: &str, short: bool, plant: &dyn Fn(&Repo) -> Vec<String>) {
+    if tally.wants(short) {
+        let repo = master.repo("");
+        let expected = plant(&repo);
+        tally.defect(&format!("pgBackRest, {name}"), Ok(repo.engine.as_ref()), &expected);
+    }
+}
+
+fn wal_defects(tally: &mut Tally, master: &Master) {
     let mut case = |name: &str, short: bool, plant: &dyn Fn(&Repo) -> Vec<String>| {
-        if tally.wants(short) {
-            let repo = master.repo("");
-            let expected = plant(&repo);
-            tally.defect(&format!("pgBackRest, {name}"), Ok(repo.engine.as_ref()), &expected);
-        }
+        case(tally, master, name, short, plant);
     };
-    let inside = |repo: &Repo, file: &str| repo.backup().join("pg_data").join(file);
     let nth = |repo: &Repo, from_end: usize| {
         let all = repo.segments();
         all[all.len() - 1 - from_end].clone()
@@ -206,6 +215,15 @@ pub fn defects(tally: &mut Tally) {
         to_root(&path, 0o600);
         named(&[&segment_name(&path)])
     });
+}
+
+fn file_defects(tally: &mut Tally, master: &Master) {
+    let (orders, key) = (master.scene.file_of("orders"), master.scene.file_of("orders_pkey"));
+    let (space, hot) = (master.scene.space(), master.scene.file_of("hot"));
+    let mut case = |name: &str, short: bool, plant: &dyn Fn(&Repo) -> Vec<String>| {
+        case(tally, master, name, short, plant);
+    };
+    let inside = |repo: &Repo, file: &str| repo.backup().join("pg_data").join(file);
     case("a byte of a table is flipped", true, &|repo| {
         flip(&inside(repo, &orders), 8192 * 3 + 4000);
         named(&[&orders, "is not what was backed up"])
@@ -244,8 +262,6 @@ pub fn defects(tally: &mut Tally) {
         }
         named(&["backup.manifest"])
     });
-    packed_defects(tally);
-    source_defects(tally);
 }
 
 fn packed_defects(tally: &mut Tally) {
