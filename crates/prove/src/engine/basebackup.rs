@@ -9,7 +9,7 @@ mod wal_dir;
 pub(super) use wal_dir::{WalDir, fetch_body};
 
 use super::{
-    Archive, Engine, Held, Kind, Landed, Order, Survey, Wish, choose, fault, land,
+    Archive, Engine, Held, Kind, Landed, Order, Survey, Wish, archive, choose, fault, land,
     manifest::{self, Manifest},
 };
 use crate::error::{ProveError, Result};
@@ -131,13 +131,13 @@ impl BaseBackup {
 
     /// The WAL that a backup brings along, and the archive's.
     fn wal(&self, found: &Found, archive: Option<WalDir>) -> Result<Archive> {
-        let size = archive.as_ref().map_or(0, |dir| dir.segment_size);
         let mut dir = archive.unwrap_or_default();
-        let own = found.own_wal()?;
-        let size = if size == 0 { own.segment_size } else { size };
-        dir.merge(own);
-        dir.segment_size = size;
-        Ok(dir.into_archive())
+        dir.merge(found.own_wal()?);
+        dir.segment_size = found.segment_size(dir.segment_size);
+        let mut archive = dir.into_archive();
+        // Where nothing is left, what is missing is named, too.
+        archive.segment_size = found.segment_size(archive.segment_size);
+        Ok(archive)
     }
 
     fn bring(&self, found: &Found, order: &Order<'_>) -> Result<Vec<String>> {
@@ -232,7 +232,11 @@ impl Engine for BaseBackup {
     }
 
     fn archive(&self) -> Result<Archive> {
-        Ok(self.wal_dir()?.map(WalDir::into_archive).unwrap_or_default())
+        let Some(mut dir) = self.wal_dir()? else { return Ok(Archive::default()) };
+        if let Some(newest) = self.found()?.last() {
+            dir.segment_size = newest.segment_size(dir.segment_size);
+        }
+        Ok(dir.into_archive())
     }
 
     fn restore(&self, order: &Order<'_>) -> Result<Landed> {
@@ -310,6 +314,12 @@ impl Found {
             let text = format!("the backup_label in {} is damaged", self.path.display());
             ProveError::refused(code::ENGINE_DAMAGED, text)
         })
+    }
+
+    /// Bytes of a segment, as its start and the name of its first segment tell.
+    fn segment_size(&self, otherwise: u64) -> u64 {
+        let label = self.label().ok();
+        label.map_or(otherwise, |label| archive::segment_size(std::iter::once((label.start, label.file.as_str()))))
     }
 
     /// Who made it, and so would restore it: user and group.

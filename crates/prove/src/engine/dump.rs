@@ -483,6 +483,8 @@ fn finish(output: std::io::Result<std::process::Output>, program: &'static str, 
         "unexpected section",
         "could not open",
         "No such file",
+        "missing data for column",
+        "unexpected EOF",
         "invalid",
     ];
     let (code, what) = match () {

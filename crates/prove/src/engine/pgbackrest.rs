@@ -226,7 +226,7 @@ impl Pgbackrest {
         let text = error.to_string();
         let repo = detect::pgbackrest_path(&self.files(), &self.stanza, looked.repo);
         let backups = repo.join("backup").join(&self.stanza);
-        let of_unpacking = ["eof", "compress", "decompress", "gz", "lz4", "zst", "bz2", "checksum"];
+        let of_unpacking = ["[029]", "eof", "zlib", "lz4", "zst", "bz", "checksum"];
         if !of_unpacking.iter().any(|word| text.to_ascii_lowercase().contains(word)) {
             return error;
         }

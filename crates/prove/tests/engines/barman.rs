@@ -150,6 +150,9 @@ fn a_server_of_barman_is_surveyed_and_restored() {
 
 /// Plants defects in copies of the catalogue.
 pub fn defects(tally: &mut Tally) {
+    if !tally.may_want("Barman,") {
+        return;
+    }
     let Some(master) = Master::new("") else { return };
     master.back_up();
     master.scene.go_on();
@@ -160,7 +163,7 @@ pub fn defects(tally: &mut Tally) {
 
 /// Plants one in a copy of the catalogue.
 fn case(tally: &mut Tally, master: &Master, name: &str, short: bool, plant: &dyn Fn(&Catalogue) -> Vec<String>) {
-    if tally.wants(short) {
+    if tally.wants(name, short) {
         let catalogue = master.copy("");
         let expected = plant(&catalogue);
         tally.defect(&format!("Barman, {name}"), Ok(catalogue.engine.as_ref()), &expected);

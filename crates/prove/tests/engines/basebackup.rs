@@ -136,10 +136,17 @@ impl Copy {
 
 /// Plants defects in copies of backups.
 pub fn defects(tally: &mut Tally) {
-    plain_defects(tally);
-    archive_defects(tally);
+    if tally.may_want("pg_basebackup,") {
+        plain_defects(tally);
+    }
+    if tally.may_want("pg_basebackup with an archive,") {
+        archive_defects(tally);
+    }
     tar_defects(tally);
-    if let (true, Some(mut master)) = (tally.whole, Master::without()) {
+    if !tally.whole || !tally.may_want("pg_basebackup, a page") {
+        return;
+    }
+    if let Some(mut master) = Master::without() {
         master.scene.damage("orders", 8192 * 3 + 4000);
         master.back_up(&["--no-verify-checksums"]);
         let copy = master.copy(false);
@@ -150,7 +157,7 @@ pub fn defects(tally: &mut Tally) {
 
 /// Plants one in a copy of the backup.
 fn case(tally: &mut Tally, master: &Master, name: &str, short: bool, plant: &dyn Fn(&Copy) -> Vec<String>) {
-    if tally.wants(short) {
+    if tally.wants(name, short) {
         let copy = master.copy(false);
         let expected = plant(&copy);
         tally.defect(&format!("pg_basebackup, {name}"), Ok(copy.engine.as_ref()), &expected);
@@ -292,7 +299,7 @@ fn archive_defects(tally: &mut Tally) {
 
 fn tar_defects(tally: &mut Tally) {
     for (packed, name) in [(false, "tar"), (true, "tar.gz")] {
-        if !tally.wants(!packed) {
+        if !tally.wants("", !packed) || !tally.may_want(&format!("pg_basebackup {name},")) {
             continue;
         }
         let arguments = if packed { &["-F", "t", "-z"][..] } else { &["-F", "t"] };

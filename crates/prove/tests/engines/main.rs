@@ -22,19 +22,30 @@ fn one_defect_of_each_kind_is_refused_and_named() {
 }
 
 #[test]
-#[ignore = "the whole matrix takes about ten minutes"]
-fn every_defect_is_refused_and_named_and_every_healthy_backup_accepted() {
+#[ignore = "the whole matrix takes more than ten minutes"]
+fn every_defect_is_refused_and_named() {
     let mut tally = Tally::new(true);
     pgbackrest::defects(&mut tally);
     barman::defects(&mut tally);
     basebackup::defects(&mut tally);
     dump::defects(&mut tally);
+    assert!(tally.refused >= 40 || !peers() || !tally.wrong.is_empty(), "{} defects", tally.refused);
+    tally.end();
+}
+
+#[test]
+#[ignore = "the whole matrix takes more than ten minutes"]
+fn every_healthy_backup_is_accepted() {
+    let mut tally = Tally::new(true);
     pgbackrest::healthy(&mut tally);
     barman::healthy(&mut tally);
     basebackup::healthy(&mut tally);
     dump::healthy(&mut tally);
-    let few = tally.refused < 40 || tally.accepted < 40;
-    let peers = ["pgbackrest", "barman"].iter().all(|name| surus_testkit::peer::program(name).is_some());
-    assert!(!(few && peers && tally.wrong.is_empty()), "{} defects and {} healthy", tally.refused, tally.accepted);
+    assert!(tally.accepted >= 40 || !peers() || !tally.wrong.is_empty(), "{} healthy", tally.accepted);
     tally.end();
+}
+
+/// Are all tools here?
+fn peers() -> bool {
+    ["pgbackrest", "barman"].iter().all(|name| surus_testkit::peer::program(name).is_some())
 }

@@ -156,18 +156,21 @@ fn listing(dir: &Path) -> String {
 
 /// Plants defects in copies of repositories.
 pub fn defects(tally: &mut Tally) {
+    packed_defects(tally);
+    source_defects(tally);
+    if !tally.may_want("pgBackRest,") {
+        return;
+    }
     let Some(master) = Master::new("compress-type=none") else { return };
     master.back_up("full");
     master.scene.go_on();
     wal_defects(tally, &master);
     file_defects(tally, &master);
-    packed_defects(tally);
-    source_defects(tally);
 }
 
 /// Plants one in a copy of the repository.
 fn case(tally: &mut Tally, master: &Master, name: &str, short: bool, plant: &dyn Fn(&Repo) -> Vec<String>) {
-    if tally.wants(short) {
+    if tally.wants(name, short) {
         let repo = master.repo("");
         let expected = plant(&repo);
         tally.defect(&format!("pgBackRest, {name}"), Ok(repo.engine.as_ref()), &expected);
@@ -249,7 +252,8 @@ fn file_defects(tally: &mut Tally, master: &Master) {
         named(&["may not read", "0700"])
     });
     case("a tablespace is gone", true, &|repo| {
-        fs::remove_dir_all(inside(repo, &format!("pg_tblspc/{space}"))).unwrap();
+        // In pg_data there is a link to it only.
+        fs::remove_dir_all(repo.backup().join(format!("pg_tblspc/{space}"))).unwrap();
         named(&[&format!("tablespace {space} is missing")])
     });
     case("a byte in a tablespace is flipped", false, &|repo| {
@@ -265,7 +269,7 @@ fn file_defects(tally: &mut Tally, master: &Master) {
 }
 
 fn packed_defects(tally: &mut Tally) {
-    if !tally.whole {
+    if !tally.whole || !tally.may_want("pgBackRest packed") {
         return;
     }
     let Some(master) = Master::new("compress-type=gz") else { return };
@@ -308,8 +312,11 @@ fn packed_defects(tally: &mut Tally) {
 }
 
 fn source_defects(tally: &mut Tally) {
+    if !tally.may_want("pgBackRest, a page") {
+        return;
+    }
     let Some(mut master) = Master::new("compress-type=zst") else { return };
-    if tally.wants(true) {
+    if tally.wants("", true) {
         master.scene.damage("orders", 8192 * 3 + 4000);
         master.back_up("full");
         let repo = master.repo("");

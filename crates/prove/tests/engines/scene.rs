@@ -105,7 +105,7 @@ impl Scene {
             .setting("archive_command", &command)
             .setting("archive_timeout", "0")
             .setting("autovacuum", "off")
-            .setting("min_wal_size", "2MB")
+            .setting("min_wal_size", "32MB")
             .setting("max_wal_size", "64MB")
             .start();
         Self { server, dir }

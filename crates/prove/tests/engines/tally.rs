@@ -23,9 +23,20 @@ impl Tally {
         Self { whole, refused: 0, accepted: 0, wrong: Vec::new() }
     }
 
-    /// Is this case run? One of each kind stands for it in the short form.
-    pub fn wants(&self, short: bool) -> bool {
-        self.whole || short
+    /// Is this case run? One of each kind stands for it in the short form; `SURUS_DEFECTS='GROUP: NAME'` takes those
+    /// cases only whose names hold NAME, of groups that begin with GROUP.
+    pub fn wants(&self, name: &str, short: bool) -> bool {
+        (self.whole || short) && only().is_none_or(|(_, only)| name.is_empty() || name.contains(&only))
+    }
+
+    /// May cases of this group be run?
+    pub fn may_want(&self, group: &str) -> bool {
+        only().is_none_or(|(prefix, _)| group.starts_with(&prefix) || prefix.starts_with(group))
+    }
+
+    fn wrong(&mut self, text: String) {
+        eprintln!("WRONG     {text}");
+        self.wrong.push(text);
     }
 
     /// A backup with a defect: the drill must fail, and name it.
@@ -35,9 +46,9 @@ impl Tally {
             Ok(Ok(report)) => (report.outcome == Outcome::Failed).then(|| failures(&report.steps)),
         };
         match text {
-            None => self.wrong.push(format!("{name}: ACCEPTED")),
+            None => self.wrong(format!("{name}: ACCEPTED")),
             Some(text) => match named.iter().find(|part| !text.contains(part.as_str())) {
-                Some(part) => self.wrong.push(format!("{name}: {part:?} is not named in:\n{text}")),
+                Some(part) => self.wrong(format!("{name}: {part:?} is not named in:\n{text}")),
                 None => {
                     self.refused += 1;
                     let line = text.lines().next().unwrap_or_default();
@@ -57,9 +68,9 @@ impl Tally {
             Ok(report) => {
                 let steps: Vec<String> =
                     report.steps.iter().map(|step| format!("{} {}", step.name, step.result)).collect();
-                self.wrong.push(format!("{name}: REFUSED:\n{}\n{}", failures(&report.steps), steps.join("\n")));
+                self.wrong(format!("{name}: REFUSED:\n{}\n{}", failures(&report.steps), steps.join("\n")));
             }
-            Err(error) => self.wrong.push(format!("{name}: REFUSED:\n{error}")),
+            Err(error) => self.wrong(format!("{name}: REFUSED:\n{error}")),
         }
     }
 
@@ -73,6 +84,12 @@ impl Tally {
         );
         assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n\n"));
     }
+}
+
+fn only() -> Option<(String, String)> {
+    let wish = std::env::var("SURUS_DEFECTS").ok()?;
+    let (prefix, name) = wish.split_once(": ")?;
+    Some((prefix.to_owned(), name.to_owned()))
 }
 
 /// Were there the tables that the scene makes?
