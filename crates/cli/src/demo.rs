@@ -2,7 +2,6 @@
 //!
 //! Start reading in `command/demo.rs`, which is the order of events; each file here is one part of the stage.
 
-pub mod archive;
 pub mod certificates;
 pub mod link;
 pub mod live;
@@ -11,6 +10,7 @@ pub mod misdeeds;
 pub mod pages;
 pub mod planted;
 pub mod remedy;
+pub mod repository;
 pub mod schema;
 pub mod servers;
 pub mod show;

@@ -5,7 +5,6 @@ use crate::{
     args::{DataFormat, DemoArgs, Global},
     config::Config,
     demo::{
-        archive,
         certificates::Certificates,
         link::{self, LAB, Link, MONITOR, Passwords, SUPERUSER},
         live,
@@ -24,7 +23,7 @@ use crate::{
     ledger,
     output::{json, print},
     paint::Paint,
-    report,
+    protection, report,
 };
 use serde::Serialize;
 use std::{net::TcpListener, time::Duration};
@@ -33,7 +32,11 @@ use surus_check::{
     report::{Report, TargetReport},
     run::{self, Given},
 };
-use surus_core::{clock::Stopwatch, code, size::human_count};
+use surus_core::{
+    clock::Stopwatch,
+    code,
+    size::{Bytes, human_count},
+};
 use surus_pg::{LocalError, LocalServer, Programs, Session, Target, server::Mode};
 use tokio::task::JoinSet;
 
@@ -184,7 +187,8 @@ impl Stage {
         let (certificates, passwords) = (Certificates::make()?, Passwords::make()?);
         self.link.write(&certificates.root, &passwords)?;
         self.servers.start_primary(programs, &self.site, certificates, args.port).await?;
-        step.done("primary: TLS, checksums, WAL archive, statement statistics, log rotation")?;
+        self.write_config()?;
+        step.done("primary: TLS, checksums, WAL archived with surus, statement statistics, log rotation")?;
         self.stop.check()?;
 
         self.stop.or(self.create_roles(&passwords)).await?;
@@ -198,12 +202,33 @@ impl Stage {
         let rows = human_count(sizes.total() as i64);
         step.done(&format!("application: {rows} rows, {} troubles planted", PLANTED.len()))?;
         self.start_workers(sizes)?;
+        self.back_up().await?;
 
         let step = self.show.begin("copying the primary");
         self.servers.start_standby(&self.site).await?;
+        self.write_config()?;
         step.done("standby: streams through a replication slot")?;
         self.stop.check()?;
         Ok(sizes)
+    }
+
+    /// The configuration of the servers that are there, for the pages and for commands in another terminal.
+    fn write_config(&self) -> Result<(), Failure> {
+        let dsn = |server: &LocalServer| self.link.dsn(SUPERUSER, server.port(), LAB);
+        let mut targets = vec![("primary", dsn(self.servers.primary()?))];
+        targets.extend(self.servers.standby().ok().map(|standby| ("standby", dsn(standby))));
+        self.servers.repository()?.write_config(&targets)
+    }
+
+    /// A full backup, while the application works.
+    async fn back_up(&self) -> Result<(), Ended> {
+        let step = self.show.begin("taking a backup");
+        let primary = self.servers.primary()?;
+        let taking = self.servers.repository()?.back_up(primary.account(), &primary.dsn(SUPERUSER, LAB));
+        let taken = self.stop.or(taking).await?;
+        let bytes = |name: &str| Bytes(taken["backup"][name].as_u64().unwrap_or_default());
+        let text = format!("backup: {} stored as {}, surus wal push archives the rest", bytes("size"), bytes("stored"));
+        Ok(step.done(&text)?)
     }
 
     async fn create_roles(&self, passwords: &Passwords) -> Result<(), Failure> {
@@ -217,7 +242,7 @@ impl Stage {
     async fn open_pages(&mut self, args: &DemoArgs) -> Result<(), Failure> {
         let primary = self.servers.primary()?;
         let targets = [("primary", self.link.dsn(SUPERUSER, primary.port(), LAB))];
-        let pages = Pages::open(self.site.join("surus"), &targets).await?;
+        let pages = Pages::open(self.site.join("surus"), &targets, self.servers.repository()?).await?;
         let url = pages.url();
         self.pages = Some(pages);
         self.show.line(&format!("  {} {}", Paint::good("➜"), Paint::strong(&url)))?;
@@ -242,7 +267,7 @@ impl Stage {
         }
         let targets = self.targets()?;
         if let Some(pages) = &mut self.pages {
-            pages.watch(&targets).await?;
+            pages.watch(&targets, self.servers.repository()?).await?;
         }
         let target = Target::parse(&self.servers.primary()?.dsn(SUPERUSER, LAB)).map_err(Failure::from)?;
         misdeeds::change_a_setting(async move { link::ordinary(&target, "somebody").await }, &mut self.workers);
@@ -262,6 +287,7 @@ impl Stage {
         self.show.line(&format!("{}  {}", Paint::strong("surus demo"), Paint::faint(format!("again in {place}"))))?;
         let step = self.show.begin("starting both servers");
         self.servers.resume(programs, &self.site, args.port).await?;
+        self.write_config()?;
         let session = self.servers.superuser(LAB).await?;
         let sizes = Sizes::read(&session).await?;
         step.done("primary and standby started again")?;
@@ -273,7 +299,6 @@ impl Stage {
     fn start_workers(&mut self, sizes: Sizes) -> Result<(), Failure> {
         let port = self.servers.primary()?.port();
         misdeeds::start(&self.link, port, &mut self.workers);
-        self.workers.spawn(archive::keep_newest(self.site.join("archive")));
         load::start(&Place { link: self.link.clone(), port, sizes }, &mut self.workers);
         Ok(())
     }
@@ -303,7 +328,10 @@ impl Stage {
         let step = self.show.begin("checking both servers");
         let given = |(name, dsn): &(&str, String)| Given { name: (*name).to_owned(), target: Target::parse(dsn) };
         let targets = self.targets()?;
-        let options = Options { prove: true, ..Options::default() };
+        let repositories = self.servers.repository()?.read_config()?.repository;
+        let seen = tokio::task::spawn_blocking(move || protection::look(&repositories, None)).await;
+        let repositories = seen.map_err(|error| Failure::bug(error.to_string()))?;
+        let options = Options { prove: true, repositories, ..Options::default() };
         let looking = run::run(targets.iter().map(given).collect(), &options, self.show.monitor());
         let mut found = self.stop.or(async { Ok::<_, Failure>(looking.await) }).await?;
         check::record(&mut found, &self.global, &Config::default());

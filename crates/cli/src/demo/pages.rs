@@ -1,6 +1,6 @@
 //! The pages of the demo: what `surus serve` runs, in the demo's own process, over the demo's servers.
 
-use super::link;
+use super::{link, repository::Repository};
 use crate::{
     config::{ObserveConfig, SamplesConfig, quantity::Span},
     failure::Failure,
@@ -24,6 +24,9 @@ const CLUSTER: &str = "demo";
 /// The demo changes quickly, so it is looked at often.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
+/// A drill measures with it what would have been lost.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// The pages, as long as this is there.
 pub struct Pages {
     settings: Settings,
@@ -36,7 +39,11 @@ pub struct Pages {
 
 impl Pages {
     /// Listens on loopback and begins to watch. Reading needs no login there; ending a session does.
-    pub async fn open(data_dir: PathBuf, targets: &[(&str, String)]) -> Result<Self, Failure> {
+    pub async fn open(
+        data_dir: PathBuf,
+        targets: &[(&str, String)],
+        repository: &Repository,
+    ) -> Result<Self, Failure> {
         let password = link::random()?;
         let access = Access::new(Some(&password), None).with_open_reading();
         let lock = Lock::take(&data_dir)?;
@@ -46,7 +53,7 @@ impl Pages {
             Err(_) => server::listen(loopback(0), &access).await?,
         };
         let listen = listener.local_addr().map_err(|error| Failure::bug(error.to_string()))?;
-        let settings = settings(listen, data_dir, targets)?;
+        let settings = settings(listen, data_dir, targets, repository)?;
         install_cryptography();
         let running = Running::start(&settings, access)?;
         let (stop, stopped) = watch::channel(false);
@@ -56,9 +63,10 @@ impl Pages {
         Ok(Self { settings, running, stop, answering, password, _lock: lock })
     }
 
-    /// Watches these from now on, and checks them.
-    pub async fn watch(&mut self, targets: &[(&str, String)]) -> Result<(), Failure> {
+    /// Watches these from now on, checks them, and takes backups when they are due.
+    pub async fn watch(&mut self, targets: &[(&str, String)], repository: &Repository) -> Result<(), Failure> {
         self.settings.targets = watched(targets)?;
+        self.settings.backups = repository.read_config()?.backup;
         self.settings.check_every = Some(CHECK_EVERY);
         self.running.reload(&self.settings).await
     }
@@ -81,7 +89,12 @@ impl Pages {
     }
 }
 
-fn settings(listen: SocketAddr, data_dir: PathBuf, targets: &[(&str, String)]) -> Result<Settings, Failure> {
+fn settings(
+    listen: SocketAddr,
+    data_dir: PathBuf,
+    targets: &[(&str, String)],
+    repository: &Repository,
+) -> Result<Settings, Failure> {
     let seconds = |seconds| Span(Duration::from_secs(seconds));
     Ok(Settings {
         listen,
@@ -100,10 +113,11 @@ fn settings(listen: SocketAddr, data_dir: PathBuf, targets: &[(&str, String)]) -
         remotes: Vec::new(),
         check_every: None,
         check: surus_check::options::CheckConfig::default(),
-        repositories: Vec::new(),
+        repositories: repository.read_config()?.repository,
+        // The first one is taken before the user's eyes.
         backups: Vec::new(),
+        config: Some(repository.config()),
         drills: Vec::new(),
-        config: None,
     })
 }
 
@@ -115,7 +129,8 @@ fn watched(targets: &[(&str, String)]) -> Result<Vec<Watched>, Failure> {
             dsn: dsn.clone(),
             target,
             cluster: Some(CLUSTER.to_owned()),
-            heartbeat: None,
+            // A standby writes none.
+            heartbeat: Some(HEARTBEAT),
         })
     };
     targets.iter().map(one).collect()

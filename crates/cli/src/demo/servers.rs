@@ -3,6 +3,7 @@
 use super::{
     certificates::Certificates,
     link::{self, APPLICATION, MONITOR, SUPERUSER},
+    repository::Repository,
     site::Site,
 };
 use crate::failure::Failure;
@@ -37,6 +38,7 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Se
 pub struct Servers {
     primary: Option<LocalServer>,
     standby: Option<LocalServer>,
+    repository: Option<Repository>,
 }
 
 impl Servers {
@@ -48,6 +50,11 @@ impl Servers {
     /// The standby; there is one once [`Servers::start_standby`] has succeeded.
     pub fn standby(&self) -> Result<&LocalServer, Failure> {
         self.standby.as_ref().ok_or_else(|| Failure::bug("the demo has no standby"))
+    }
+
+    /// Where the primary archives to; there is one as soon as there is a primary.
+    pub fn repository(&self) -> Result<&Repository, Failure> {
+        self.repository.as_ref().ok_or_else(|| Failure::bug("the demo has no repository"))
     }
 
     /// A session of the superuser over the primary's socket.
@@ -64,13 +71,12 @@ impl Servers {
         certificates: Certificates,
         port: Option<u16>,
     ) -> Result<(), Failure> {
-        let (programs, dir, archive) = (programs.clone(), site.join("primary"), site.join("archive"));
-        super::site::private_dir(&archive)?;
+        let (programs, dir, site) = (programs.clone(), site.join("primary"), site.path().to_owned());
         let started = aside(move || {
             let options =
                 InitOptions { superuser: SUPERUSER.into(), wal_segment_mib: 1, sync: false, ..Default::default() };
             let mut server = LocalServer::init(&programs, &dir, &options)?;
-            server.account().own(&archive)?;
+            let repository = Repository::of(&site, server.account())?;
             server.write_private(&server.data_dir().join("server.key"), &certificates.server_key)?;
             server.write_private(&server.data_dir().join("server.crt"), &certificates.server)?;
             server.write_hba(HBA)?;
@@ -79,12 +85,13 @@ impl Servers {
             if programs.major() >= 14 {
                 server.write_settings(&[("compute_query_id", "on")])?;
             }
-            server.write_settings(&[("archive_command", archive_command(&archive))])?;
+            server.write_settings(&[("archive_command", repository.archive_command())])?;
             listen(&mut server, port)?;
             server.start(START_WITHIN)?;
-            Ok(server)
+            Ok((server, repository))
         });
-        self.primary = Some(started.await?);
+        let (server, repository) = started.await?;
+        (self.primary, self.repository) = (Some(server), Some(repository));
         Ok(())
     }
 
@@ -109,16 +116,20 @@ impl Servers {
     /// Starts the servers of a kept demo again.
     pub async fn resume(&mut self, programs: &[Programs], site: &Site, port: Option<u16>) -> Result<(), Failure> {
         for (node, port) in [("primary", port), ("standby", None)] {
-            let dir = site.join(node);
+            let (dir, site) = (site.join(node), site.path().to_owned());
             let programs = of_data_directory(programs, &dir.join("data"))?.clone();
             let started = aside(move || {
                 let mut server = LocalServer::adopt(&programs, &dir, SUPERUSER)?;
+                // This program need not be where the one was that made the demo.
+                let repository = Repository::of(&site, server.account())?;
+                server.write_settings(&[("archive_command", repository.archive_command())])?;
                 listen(&mut server, port)?;
                 server.start(START_WITHIN)?;
-                Ok(server)
+                Ok((server, repository))
             });
             let slot = if node == "primary" { &mut self.primary } else { &mut self.standby };
-            *slot = Some(started.await?);
+            let (server, repository) = started.await?;
+            (*slot, self.repository) = (Some(server), Some(repository));
         }
         Ok(())
     }
@@ -179,12 +190,6 @@ fn ident_map(server: &LocalServer) -> Result<String, Failure> {
     }
     lines.dedup();
     Ok(lines.concat())
-}
-
-/// Never overwrites, and a segment has its name only once it is complete.
-fn archive_command(archive: &Path) -> String {
-    let dir = archive.display().to_string().replace('\'', r"'\''").replace('%', "%%");
-    format!("test ! -f '{dir}'/%f && cp %p '{dir}'/.%f.part && mv '{dir}'/.%f.part '{dir}'/%f")
 }
 
 /// For both servers. `full_page_writes` is a planted trouble; small sizes keep a demo that runs for days small.

@@ -162,7 +162,8 @@ pub fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     write().map_err(|error| unusable(path, &error))
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+/// Why the directory is of no use.
+pub fn unusable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(code::LOCAL_DIRECTORY, format!("{} cannot be used: {error}", path.display()))
 }
 
