@@ -1,5 +1,6 @@
 //! What `surus serve` is made of, besides the rooms below: settings, the lock, the log, what systemd is told.
 
+mod by_hand;
 pub mod checking;
 mod drilling;
 pub mod lock;

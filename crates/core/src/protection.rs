@@ -1,5 +1,6 @@
 //! What a repository holds for a cluster, as plain data: the word in which backups meet checks, readiness and pages.
 
+use crate::lsn::Lsn;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -8,10 +9,19 @@ use serde::Serialize;
 pub struct ProtectedBackup {
     pub label: String,
     pub full: bool,
+    /// The backup that it builds on, when it is not a full one.
+    pub parent: Option<String>,
+    pub timeline: u32,
+    /// Where recovery begins, and where it must come to at least.
+    pub start_lsn: Lsn,
+    pub stop_lsn: Lsn,
     /// By the server's clock.
+    pub started_at: Timestamp,
     pub stopped_at: Timestamp,
     /// Bytes of all files.
     pub size: u64,
+    /// Bytes of blocks that it holds itself, before compression.
+    pub own: u64,
     /// Bytes in the repository.
     pub stored: u64,
     /// When all of it was last read and found whole.
@@ -28,6 +38,31 @@ pub struct WalGap {
     pub first: String,
     pub last: String,
     pub segments: u64,
+}
+
+/// A stretch of WAL, and time, that can be restored or cannot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stretch {
+    pub from: Option<Lsn>,
+    pub to: Option<Lsn>,
+    /// As far as backups and archived files tell times.
+    pub from_time: Option<Timestamp>,
+    pub to_time: Option<Timestamp>,
+    /// The backups that lead into it; none when it cannot be reached.
+    pub backups: Vec<String>,
+    /// Why it cannot be reached.
+    pub why: Option<String>,
+}
+
+/// The moments of a timeline, from where it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Moments {
+    pub timeline: u32,
+    /// The timeline that it began from, and where.
+    pub parent: Option<u32>,
+    pub switched_at: Option<Lsn>,
+    /// In the order of their WAL.
+    pub stretches: Vec<Stretch>,
 }
 
 /// What a repository holds for one cluster.

@@ -182,6 +182,12 @@ impl Observatory {
         }
     }
 
+    /// What repositories held for a target when they were last looked at.
+    pub fn protected(&self, target: &str) -> Vec<Protected> {
+        let posts = self.posts();
+        posts.iter().find(|post| post.watched.name == target).map_or_else(Vec::new, |post| post.beside.protected())
+    }
+
     fn settings(&self) -> Arc<Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -82,6 +82,7 @@ impl Beside {
         let mut all = self.protected.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| one.repository != protected.repository);
         all.push(protected);
+        all.sort_by(|one, other| one.repository.cmp(&other.repository));
     }
 
     pub(crate) fn note_proofs(&self, proofs: Vec<Proof>) {
@@ -92,7 +93,7 @@ impl Beside {
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn protected(&self) -> Vec<Protected> {
+    pub(crate) fn protected(&self) -> Vec<Protected> {
         self.protected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

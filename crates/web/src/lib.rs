@@ -8,6 +8,7 @@
 pub mod access;
 mod api;
 mod assets;
+pub mod drills;
 pub mod grafana;
 mod health;
 mod metrics;
@@ -49,6 +50,8 @@ pub fn routes(site: Arc<Site>) -> Router {
         .route("/t/{target}/tables", get(pages::tables::page))
         .route("/t/{target}/indexes", get(pages::indexes::page))
         .route("/t/{target}/replication", get(pages::replication::page))
+        .route("/t/{target}/backups", get(pages::backups::page))
+        .route("/t/{target}/drill", post(pages::backups::drill))
         .route("/t/{target}/vacuum", get(pages::vacuum::page))
         .route("/t/{target}/host", get(pages::host::page))
         .route("/t/{target}/findings", get(pages::findings::page))

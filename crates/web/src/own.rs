@@ -13,7 +13,7 @@ use crate::{
         answer::{Answer, ApiError, ErrorType},
         form::Form,
     },
-    sessions,
+    drills, sessions,
     views::{self, Look, Request, Scene},
 };
 use axum::{
@@ -112,6 +112,10 @@ pub static ENDPOINTS: &[Endpoint] = &[
     ),
     view!("/targets/{target}/replication", replication::Replication, "Replication, slots, WAL and its archive."),
     view!(
+        "/targets/{target}/backups", backups::Backups, "Repositories, their backups, and which moments can be restored.",
+        "at": "A moment: can it be restored, and if not, why?"
+    ),
+    view!(
         "/targets/{target}/vacuum", vacuum::Vacuum, "Vacuum and the freeze horizon.",
         "sort": "name, dead, share, live, size or vacuumed; with - before it the greatest first."
     ),
@@ -145,6 +149,15 @@ pub static ENDPOINTS: &[Endpoint] = &[
         body: Some(SchemaGenerator::subschema_for::<events::Given>),
         schema: SchemaGenerator::subschema_for::<events::Kept>,
         route: || post(events::add),
+    },
+    Endpoint {
+        asked: Asked::Post,
+        path: "/targets/{target}/drill",
+        about: "Starts a restore drill, one at a time. Only for who is logged in; what came of it is in /proofs.",
+        parameters: &[],
+        body: None,
+        schema: SchemaGenerator::subschema_for::<drills::Started>,
+        route: || post(drills::start_one),
     },
     Endpoint {
         asked: Asked::Get,

@@ -1,6 +1,7 @@
 //! Pages for people.
 
 pub mod activity;
+pub mod backups;
 pub mod blocking;
 mod collectors;
 pub mod explore;

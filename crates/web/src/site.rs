@@ -1,6 +1,6 @@
 //! What the handlers share.
 
-use crate::{access::Access, own::Adding, tally::Tally};
+use crate::{access::Access, drills::Drills, own::Adding, tally::Tally};
 use std::{
     path::PathBuf,
     sync::{
@@ -34,6 +34,8 @@ pub struct Site {
     pub(crate) scrapes: Arc<Semaphore>,
     pub(crate) tally: Tally,
     pub(crate) adding: Adding,
+    /// What runs restore drills, where something does.
+    pub(crate) drills: Option<Arc<dyn Drills>>,
     ready: AtomicBool,
 }
 
@@ -59,8 +61,16 @@ impl Site {
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
             tally: Tally::default(),
             adding: Adding::default(),
+            drills: None,
             ready: AtomicBool::new(false),
         }
+    }
+
+    /// With what runs restore drills.
+    #[must_use]
+    pub fn with_drills(mut self, drills: Arc<dyn Drills>) -> Self {
+        self.drills = Some(drills);
+        self
     }
 
     /// The newest report of each target.

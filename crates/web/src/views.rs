@@ -2,6 +2,7 @@
 //! store. No server is asked, nothing is decided that a check or a collector decides, and nothing is drawn here.
 
 pub mod activity;
+pub mod backups;
 pub mod blocking;
 pub mod explore;
 pub mod findings;

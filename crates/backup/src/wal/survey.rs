@@ -7,7 +7,7 @@ use super::{
     timeline::History,
 };
 use crate::{
-    chain,
+    catalogue,
     error::{BackupError, Result},
     repo::{Cluster, container::Damage, container::Kind},
 };
@@ -70,7 +70,8 @@ fn backups(cluster: &Cluster) -> Result<Vec<BackupSpan>> {
     let mut all = Vec::new();
     for entry in cluster.repo.place().list(&folder)? {
         let label = entry.name.trim_start_matches(&folder);
-        let about = chain::read_manifest(cluster, label, "it was listed")?.about;
+        // Expired between the listing and the look.
+        let Some(about) = catalogue::read_about(cluster, label)? else { continue };
         all.push(BackupSpan {
             label: about.label,
             timeline: about.timeline,

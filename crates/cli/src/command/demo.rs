@@ -224,7 +224,8 @@ impl Stage {
     async fn back_up(&self) -> Result<(), Ended> {
         let step = self.show.begin("taking a backup");
         let primary = self.servers.primary()?;
-        let taking = self.servers.repository()?.back_up(primary.account(), &primary.dsn(SUPERUSER, LAB));
+        let dsn = primary.dsn(SUPERUSER, LAB);
+        let taking = self.servers.repository()?.back_up(primary.account(), &dsn);
         let taken = self.stop.or(taking).await?;
         let bytes = |name: &str| Bytes(taken["backup"][name].as_u64().unwrap_or_default());
         let text = format!("backup: {} stored as {}, surus wal push archives the rest", bytes("size"), bytes("stored"));

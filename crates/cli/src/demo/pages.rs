@@ -39,11 +39,7 @@ pub struct Pages {
 
 impl Pages {
     /// Listens on loopback and begins to watch. Reading needs no login there; ending a session does.
-    pub async fn open(
-        data_dir: PathBuf,
-        targets: &[(&str, String)],
-        repository: &Repository,
-    ) -> Result<Self, Failure> {
+    pub async fn open(data_dir: PathBuf, targets: &[(&str, String)], repository: &Repository) -> Result<Self, Failure> {
         let password = link::random()?;
         let access = Access::new(Some(&password), None).with_open_reading();
         let lock = Lock::take(&data_dir)?;
@@ -118,6 +114,7 @@ fn settings(
         backups: Vec::new(),
         config: Some(repository.config()),
         drills: Vec::new(),
+        program: Some(repository.program().to_owned()),
     })
 }
 

@@ -40,11 +40,6 @@ impl Repository {
         Ok(Self { folder, program: program(site, account)?, site: site.to_owned() })
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// The `surus` that the server's account may run.
     pub fn program(&self) -> &Path {
         &self.program
@@ -80,7 +75,8 @@ impl Repository {
             quoted(&self.folder.display().to_string()),
             quoted(&self.site.join("copies").display().to_string()),
         ));
-        write_file(&self.config(), &text, 0o600)
+        // The servers fetch WAL with it; passwords stand in the password file.
+        write_file(&self.config(), &text, 0o644)
     }
 
     /// What that file says.

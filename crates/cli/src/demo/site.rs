@@ -146,12 +146,6 @@ impl Site {
     }
 }
 
-/// A directory for us alone, in the demo's own.
-pub fn private_dir(path: &Path) -> Result<(), Failure> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| unusable(path, &error))
-}
-
 /// Writes a file with these permissions, whatever the umask.
 pub fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {

@@ -10,18 +10,26 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
-use surus_backup::{catalogue, expire, manifest::BackupKind, protection, schedule::LastBackups};
-use surus_core::{clock, code, protection::Protection};
+use surus_backup::{Cluster, catalogue, expire, manifest::BackupKind, protection, schedule::LastBackups};
+use surus_core::{
+    clock, code,
+    protection::{Moments, Protection, Stretch},
+};
 use surus_observe::{Observatory, own::Protected};
+use surus_prove::{
+    engine::{Engine, Surus},
+    window,
+};
 use surus_store::samples::{Event, SampleStore};
 use tokio::{process::Command, sync::watch, task::JoinHandle};
 
 /// How often is looked what is due.
-const TICK: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_secs(5);
 /// After a backup that failed, the next try.
 const AGAIN_AFTER_MS: i64 = 15 * 60_000;
-/// How often a repository is looked at whole: that lists all its WAL.
+/// How often a repository is looked at whole, in a bucket and in a folder: that lists all its WAL.
 const LOOK_EVERY_MS: i64 = 5 * 60_000;
+const LOOK_HERE_EVERY_MS: i64 = 60_000;
 /// Of what a backup says, this much is kept for the log.
 const SAID: usize = 2000;
 
@@ -82,6 +90,13 @@ struct Known {
     looked_ms: i64,
 }
 
+impl Known {
+    fn is_stale(&self, plan: &Plan, repository: &str) -> bool {
+        let here = plan.repositories.iter().any(|one| one.name == repository && !one.place.contains("://"));
+        clock::now_ms() - self.looked_ms > if here { LOOK_HERE_EVERY_MS } else { LOOK_EVERY_MS }
+    }
+}
+
 impl Worker {
     async fn work(mut self, mut told: watch::Receiver<Plan>) {
         loop {
@@ -90,6 +105,7 @@ impl Worker {
             for backup in &plan.backups {
                 self.turn(backup, &plan).await;
             }
+            self.look_at_others(&plan).await;
             tokio::select! {
                 changed = told.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(TICK) => {}
@@ -103,14 +119,14 @@ impl Worker {
         if known.not_before_ms > clock::now_ms() {
             return;
         }
-        let stale = clock::now_ms() - known.looked_ms > LOOK_EVERY_MS;
+        let stale = known.is_stale(plan, &backup.repository);
         let due = |last| backup.schedule().map(|schedule| schedule.due(last, clock::now()));
         // As long as what is known says that nothing is due, a bucket is not asked every half minute.
         if !stale && due(known.last) == Ok(None) {
             return;
         }
         let Some(system) = self.system_of(&backup.target) else { return };
-        match self.look(backup, plan, system).await {
+        match self.look(&key, plan, system).await {
             Ok(last) => self.known.insert(key.clone(), Known { last, looked_ms: clock::now_ms(), not_before_ms: 0 }),
             Err(why) => return self.failed(key, &why),
         };
@@ -150,16 +166,49 @@ impl Worker {
         target.system_identifier.as_deref()?.parse().ok()
     }
 
+    /// Looks at repositories that surus takes no backups into: somebody else may.
+    async fn look_at_others(&mut self, plan: &Plan) {
+        let targets: Vec<String> = self.observatory.targets().iter().map(|target| target.name.clone()).collect();
+        for target in targets {
+            let Some(system) = self.system_of(&target) else { continue };
+            for place in &plan.repositories {
+                let key = (target.clone(), place.name.clone());
+                let own = |backup: &BackupConfig| backup.target == key.0 && backup.repository == key.1;
+                let known = self.known.get(&key).copied().unwrap_or_default();
+                if plan.backups.iter().any(own) || !known.is_stale(plan, &place.name) {
+                    continue;
+                }
+                let looked = self.look(&key, plan, system).await;
+                if let Err(why) = &looked
+                    && known.looked_ms == 0
+                {
+                    tracing::warn!(target = %key.0, repository = %key.1, "a repository cannot be read: {why}");
+                }
+                let last = looked.unwrap_or_default();
+                self.known.insert(key, Known { last, looked_ms: clock::now_ms(), not_before_ms: 0 });
+            }
+        }
+    }
+
     /// Looks at what the repository holds: it becomes series, and says when the last backups began.
-    async fn look(&self, backup: &BackupConfig, plan: &Plan, system: u64) -> Result<LastBackups, String> {
-        let Some(place) = plan.repositories.iter().find(|one| one.name == backup.repository).cloned() else {
-            return Err(format!("there is no repository {}", backup.repository));
+    async fn look(&self, key: &(String, String), plan: &Plan, system: u64) -> Result<LastBackups, String> {
+        let (target, repository) = key.clone();
+        let Some(place) = plan.repositories.iter().find(|one| one.name == repository).cloned() else {
+            return Err(format!("there is no repository {repository}"));
         };
         let looked = tokio::task::spawn_blocking(move || look(&place, system)).await;
         let looked = looked.unwrap_or_else(|_| Err("looking at the repository ended without a result".to_owned()));
-        let (last, holds) = looked.map_or_else(|why| (Err(why), None), |(last, holds)| (Ok(last), Some(holds)));
-        let repository = backup.repository.clone();
-        self.observatory.note_protected(&backup.target, Protected { repository, holds: holds.flatten() });
+        let (last, protected) = match looked {
+            Ok(Some(seen)) => {
+                (Ok(seen.last), Protected { repository, holds: Some(seen.holds), why: None, moments: seen.moments })
+            }
+            Ok(None) => {
+                let why = Some("nothing is there yet: the first backup makes the repository".to_owned());
+                (Ok(LastBackups::default()), Protected { repository, holds: None, why, moments: Vec::new() })
+            }
+            Err(why) => (Err(why.clone()), Protected { repository, holds: None, why: Some(why), moments: Vec::new() }),
+        };
+        self.observatory.note_protected(&target, protected);
         last
     }
 
@@ -201,18 +250,52 @@ impl Worker {
     }
 }
 
-/// When the last backups that count began, and what the repository holds; one that is not made yet holds nothing.
-fn look(place: &RepositoryConfig, system: u64) -> Result<(LastBackups, Option<Protection>), String> {
+/// What a look at a repository showed.
+struct Seen {
+    /// When the last backups that count began.
+    last: LastBackups,
+    holds: Protection,
+    moments: Vec<Moments>,
+}
+
+/// Looks; a repository that is not made yet holds nothing.
+fn look(place: &RepositoryConfig, system: u64) -> Result<Option<Seen>, String> {
     let repo = match repository::open_configured(place) {
-        Err(failure) if failure.code == code::REPO_ABSENT => return Ok((LastBackups::default(), None)),
+        Err(failure) if failure.code == code::REPO_ABSENT => return Ok(None),
         other => other.map_err(|failure| failure.message)?,
     };
     let cluster = repo.cluster(system);
-    let all = catalogue::backups(&cluster).map_err(|error| error.to_string())?;
+    let said = |error: surus_backup::BackupError| error.to_string();
+    let all = catalogue::backups(&cluster).map_err(said)?;
     let newest =
         |full: bool| all.iter().filter(|one| !full || one.about.parent.is_none()).map(|one| one.about.started_at).max();
-    let holds = protection::look(&cluster).map_err(|error| error.to_string())?;
-    Ok((LastBackups { full: newest(true), any: newest(false) }, Some(holds)))
+    let last = LastBackups { full: newest(true), any: newest(false) };
+    let holds = protection::look(&cluster).map_err(said)?;
+    let moments = if holds.backups.is_empty() { Vec::new() } else { moments(cluster)? };
+    Ok(Some(Seen { last, holds, moments }))
+}
+
+/// Which moments can be restored, as `surus prove window` says it.
+fn moments(cluster: Cluster) -> Result<Vec<Moments>, String> {
+    // Nothing is restored, so nothing is fetched either.
+    let engine = Surus::new(cluster, Vec::new());
+    let said = |error: surus_prove::ProveError| error.to_string();
+    let window = window::look(&engine.survey().map_err(said)?, &engine.archive().map_err(said)?);
+    let stretch = |one: window::Stretch| Stretch {
+        from: one.from,
+        to: one.to,
+        from_time: one.from_time,
+        to_time: one.to_time,
+        backups: one.backups,
+        why: one.why,
+    };
+    let line = |line: window::Line| Moments {
+        timeline: line.timeline,
+        parent: line.parent,
+        switched_at: line.switched_at,
+        stretches: line.stretches.into_iter().map(stretch).collect(),
+    };
+    Ok(window.lines.into_iter().map(line).collect())
 }
 
 /// Takes one as a process of its own; gives what it said about itself.

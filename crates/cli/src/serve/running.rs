@@ -1,6 +1,7 @@
 //! Everything that works while `surus serve` runs, begun and ended in the right order.
 
 use super::{
+    by_hand::ByHand,
     checking::{Checking, Plan},
     drilling::{self, Drilling},
     protecting::{self, Protecting},
@@ -15,7 +16,7 @@ use surus_observe::{
     remote_write::{Login, Receiver, ReceiverError, RemoteWrite},
 };
 use surus_store::samples::{self, SampleStore};
-use surus_web::{Site, access::Access};
+use surus_web::{Site, access::Access, drills::Drills};
 
 /// What may wait on disk for a receiver that does not answer.
 const QUEUE_BYTES: u64 = 1 << 30;
@@ -28,6 +29,7 @@ pub struct Running {
     checking: Checking,
     protecting: Protecting,
     drilling: Drilling,
+    by_hand: Arc<ByHand>,
 }
 
 impl Running {
@@ -56,8 +58,10 @@ impl Running {
         );
         let protecting = Protecting::start(Arc::clone(&observatory), Arc::clone(&store), protection(settings));
         let drilling = Drilling::start(Arc::clone(&observatory), Arc::clone(&store), ledger.clone(), drills(settings));
-        let site = Site::new(access, Arc::clone(&observatory), store, Arc::clone(&remote_write), reports, ledger);
-        Ok(Self { site: Arc::new(site), observatory, remote_write, checking, protecting, drilling })
+        let by_hand = Arc::new(ByHand::new(settings));
+        let site = Site::new(access, Arc::clone(&observatory), store, Arc::clone(&remote_write), reports, ledger)
+            .with_drills(Arc::clone(&by_hand) as Arc<dyn Drills>);
+        Ok(Self { site: Arc::new(site), observatory, remote_write, checking, protecting, drilling, by_hand })
     }
 
     /// Takes over what can be changed while it runs.
@@ -67,6 +71,7 @@ impl Running {
         self.checking.reload(plan(new));
         self.protecting.reload(protection(new));
         self.drilling.reload(drills(new));
+        self.by_hand.reload(new);
         Ok(())
     }
 
@@ -74,6 +79,7 @@ impl Running {
     pub async fn stop(&self) {
         self.drilling.stop();
         self.protecting.stop();
+        self.by_hand.stop().await;
         self.checking.stop();
         self.observatory.stop().await;
         self.remote_write.stop().await;

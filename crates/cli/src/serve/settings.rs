@@ -79,6 +79,8 @@ pub struct Settings {
     pub drills: Vec<DrillConfig>,
     /// The configuration file, where there is one.
     pub config: Option<PathBuf>,
+    /// What drills are run with, when it is not this very file.
+    pub program: Option<PathBuf>,
 }
 
 impl Settings {
@@ -111,6 +113,7 @@ impl Settings {
             backups: config.backup,
             drills: config.drill,
             config: Config::path(global.config.as_deref()),
+            program: None,
             samples: config.samples,
         })
     }

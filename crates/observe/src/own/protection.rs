@@ -3,13 +3,18 @@
 use super::{Family, gauge};
 use crate::collector::Page;
 use jiff::Timestamp;
-use surus_core::protection::Protection;
+use surus_core::protection::{Moments, Protection};
 
 /// A repository, and what it holds for the target; none when it could not be read.
 #[derive(Debug, Clone)]
 pub struct Protected {
+    /// As the configuration calls it.
     pub repository: String,
     pub holds: Option<Protection>,
+    /// Why it holds nothing.
+    pub why: Option<String>,
+    /// Which moments can be restored; the oldest timeline first.
+    pub moments: Vec<Moments>,
 }
 
 pub(super) static READ: Family =

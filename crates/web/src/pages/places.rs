@@ -49,14 +49,27 @@ pub static QUERIES: Place = place("queries", "/queries", "Queries", "q", true);
 pub static TABLES: Place = place("tables", "/tables", "Tables", "t", true);
 pub static INDEXES: Place = place("indexes", "/indexes", "Indexes", "i", true);
 pub static REPLICATION: Place = place("replication", "/replication", "Replication & WAL", "r", true);
+pub static BACKUPS: Place = place("backups", "/backups", "Backups", "k", true);
 pub static VACUUM: Place = place("vacuum", "/vacuum", "Vacuum", "v", true);
 pub static HOST: Place = place("host", "/host", "Host", "h", true);
 pub static FINDINGS: Place = place("findings", "/findings", "Findings", "n", false);
 pub static EVENTS: Place = place("events", "/events", "Events", "l", true);
 
 /// Pages of one target.
-pub static TARGET: &[&Place] =
-    &[&INSTANCE, &ACTIVITY, &BLOCKING, &QUERIES, &TABLES, &INDEXES, &REPLICATION, &VACUUM, &HOST, &FINDINGS, &EVENTS];
+pub static TARGET: &[&Place] = &[
+    &INSTANCE,
+    &ACTIVITY,
+    &BLOCKING,
+    &QUERIES,
+    &TABLES,
+    &INDEXES,
+    &REPLICATION,
+    &BACKUPS,
+    &VACUUM,
+    &HOST,
+    &FINDINGS,
+    &EVENTS,
+];
 
 #[cfg(test)]
 mod tests {
