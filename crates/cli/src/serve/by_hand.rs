@@ -108,7 +108,7 @@ impl Drills for ByHand {
         let mut words = vec![program.display().to_string(), "--config".into(), file.display().to_string()];
         words.extend(["--data-dir".into(), plan.data_dir.display().to_string()]);
         words.extend(["prove", "restore", target].map(str::to_owned));
-        // A standby's backups are those of its cluster: without a [[backup]] of its own it takes a repository that there is.
+        // A standby has the backups of its cluster, though no [[backup]] of its own.
         let own = config.backup.iter().any(|backup| backup.target == target);
         if let (false, [first, _, ..]) = (own, config.repository.as_slice()) {
             words.extend(["--repo".to_owned(), first.name.clone()]);
