@@ -122,7 +122,7 @@ pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) ->
     let mut report = Report::begin(engine, options, &survey, &chosen, started_at);
     report.swept = swept;
     report.limits = limits;
-    attempt(engine, options, &chosen, &place, monitor, &mut steps, &mut report);
+    let attempted = attempt(engine, options, &chosen, &place, monitor, &mut steps, &mut report);
     let watch = Stopwatch::start();
     watchdog::stop_agents(place.dir());
     let removed = place.remove();
@@ -138,6 +138,7 @@ pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) ->
     if options.is_cancelled() {
         return Err(ProveError::refused(code::PROVE_INTERRUPTED, "the drill was interrupted; its copy was removed"));
     }
+    attempted?;
     report.finish(steps.into_all());
     Ok(report)
 }
@@ -210,17 +211,19 @@ fn attempt(
     monitor: &dyn Monitor,
     steps: &mut Steps<'_>,
     report: &mut Report,
-) {
+) -> Result<()> {
     let began = Stopwatch::start();
-    let Some(landed) = restore::files(engine, options, chosen, place, monitor, steps) else { return };
+    let Some(landed) = restore::files(engine, options, chosen, place, monitor, steps)? else { return Ok(()) };
     report.landed(&landed);
     if options.is_cancelled() {
-        return;
+        return Ok(());
     }
-    let Some(mut started) = restore::server(options, chosen, &landed, place, monitor, steps, report) else { return };
+    let Some(mut started) = restore::server(options, chosen, &landed, place, monitor, steps, report) else {
+        return Ok(());
+    };
     let Some(bench) = restore::answers(&started.server, began, steps, report) else {
         report.log_excerpt = started.server.log_tail();
-        return;
+        return Ok(());
     };
     look(&bench, options, chosen, &started.arrival, monitor, steps, report);
     let checksums = bench.checksums();
@@ -240,7 +243,7 @@ fn attempt(
         },
     );
     if options.is_cancelled() {
-        return;
+        return Ok(());
     }
     let watch = Stopwatch::start();
     steps.add(
@@ -251,6 +254,7 @@ fn attempt(
             false => Found::unknown("the server still runs: its files were not looked at"),
         },
     );
+    Ok(())
 }
 
 /// The looks at the running copy. Each is taken, whatever the one before found.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     copy::{self, Started, Wish},
     engine::{Engine, Landed, Order},
-    error::ProveError,
+    error::{ProveError, Result},
     scratch::Place,
 };
 use surus_backup::{
@@ -19,12 +19,24 @@ use surus_backup::{
 };
 use surus_core::{
     clock::Stopwatch,
-    code,
+    code::{self, Code},
     lsn::Lsn,
     monitor::Monitor,
     size::{Bytes, human_seconds},
 };
 use surus_pg::LocalServer;
+
+/// Errors that say something about the machine that drills, and nothing about the backup.
+const OF_THIS_MACHINE: &[Code] = &[
+    code::RESTORE_ROOM,
+    code::BACKUP_NO_ROOM,
+    code::PROVE_ROOM,
+    code::PROVE_SCRATCH,
+    code::LOCAL_PROGRAMS,
+    code::LOCAL_ROOT,
+    code::LOCAL_DIRECTORY,
+    code::REPO_UNREACHABLE,
+];
 
 /// What the server says when no transaction after the target time is in the archive.
 const NOT_REACHED: &str = "recovery ended before configured recovery target was reached";
@@ -39,7 +51,7 @@ pub fn files(
     place: &Place,
     monitor: &dyn Monitor,
     steps: &mut Steps<'_>,
-) -> Option<Landed> {
+) -> Result<Option<Landed>> {
     let watch = Stopwatch::start();
     let label = Some(chosen.backup.label.as_str()).filter(|label| !label.is_empty());
     let order = Order { backup: label, target: &chosen.target, place, jobs: options.jobs, monitor };
@@ -50,13 +62,15 @@ pub fn files(
             // A copy never archives: that is no news here.
             let notes = landed.notes.iter().filter(|note| !note.contains("--keep-archiving")).cloned().collect();
             steps.add("restore", watch, Found::good(result).with(notes));
-            Some(landed)
+            Ok(Some(landed))
         }
+        // That is no fault of the backup.
+        Err(error) if OF_THIS_MACHINE.contains(&error.code()) => Err(error),
         Err(error) => {
             let lines = error.to_string().lines().map(str::to_owned).collect();
             let text = format!("{} did not come back: {}", chosen.backup.label, short(&error.to_string()));
             steps.add("restore", watch, Found::bad(text, restore_advice(engine, &error)).with(lines));
-            None
+            Ok(None)
         }
     }
 }

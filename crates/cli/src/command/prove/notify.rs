@@ -81,3 +81,41 @@ async fn run(command: &str, message: &Value) -> Result<(), String> {
         Err(_) => Err(odd(&format!("it took more than {} s and was ended", WITHIN.as_secs()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    #[tokio::test]
+    async fn a_webhook_gets_the_report_and_its_refusal_is_told_without_its_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook/secret-token", listener.local_addr().unwrap());
+        for (status, wanted) in [("204 No Content", Ok(())), ("403 Forbidden", Err(()))] {
+            let heard = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut text = String::new();
+                while !text.contains("it broke") {
+                    let mut part = [0; 4096];
+                    let read = stream.read(&mut part).await.unwrap();
+                    text += &String::from_utf8_lossy(&part[..read]);
+                }
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                text
+            };
+            let message = json!({ "summary": "it broke" });
+            let (told, text) = tokio::join!(post(&url, &message), heard);
+            assert!(text.starts_with("POST /hook/secret-token") && text.contains("application/json"), "{text}");
+            assert!(told.as_ref().err().is_none_or(|why| why.contains("403") && !why.contains("secret")), "{told:?}");
+            assert_eq!(told.map_err(drop), wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_gets_the_report_and_its_failure_is_told() {
+        let message = json!({ "summary": "it broke" });
+        assert_eq!(run("grep -q 'it broke'", &message).await, Ok(()));
+        assert!(run("exit 3", &message).await.unwrap_err().contains('3'));
+    }
+}
