@@ -3,7 +3,7 @@
 //! It is never started where it lies: it is copied, and the copy is compared with the backup's manifest.
 
 mod label;
-mod tar;
+pub(super) mod tar;
 mod wal_dir;
 
 pub(super) use wal_dir::{WalDir, fetch_body};

@@ -8,14 +8,14 @@ mod compare;
 mod form;
 mod reader;
 
-use super::{Engine, Held, Kind, Landed, Order, Survey, Wish, fault, land, tool::quoted};
+use super::{Engine, Held, Kind, Landed, Order, Survey, Wish, basebackup::tar, fault, land, tool::quoted};
 use crate::error::{ProveError, Result};
 use compare::{Inventory, databases, lacking};
 use form::{About, DumpFile, Form, contents, made_space, scan};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read as _, Seek, SeekFrom, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -85,6 +85,7 @@ impl Dump {
 
     fn read_one(&self, file: &DumpFile) -> Result<Read> {
         owner_may_read(file)?;
+        whole(file)?;
         let about = match file.form {
             form if form.is_archive() => {
                 let mut about = contents(&self.pg_restore(file, &["--list"])?);
@@ -449,6 +450,36 @@ fn owner_may_read(file: &DumpFile) -> Result<()> {
             let (mode, uid) = (meta.mode() & 0o7777, meta.uid());
             let text = format!("{} cannot be read by its owner: mode {mode:04o}, uid {uid}", path.display());
             return Err(ProveError::refused(code::ENGINE_ACCESS, text));
+        }
+    }
+    Ok(())
+}
+
+/// pg_restore takes the end of a file for the end of a table's rows where nothing is packed: rows would be missing, and
+/// nobody would say so. A tar file has its end; the rows of a directory's file end with `\.`, or with a statement.
+fn whole(file: &DumpFile) -> Result<()> {
+    match file.form {
+        Form::Tar => return tar::sizes(&file.path).map(drop),
+        Form::Directory => {}
+        _ => return Ok(()),
+    }
+    for entry in fs::read_dir(&file.path).map_err(ProveError::file("cannot read", &file.path))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(number) = name.strip_suffix(".dat").filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        else {
+            continue;
+        };
+        let path = entry.path();
+        let failed = || ProveError::file("cannot read", &path);
+        let mut open = File::open(&path).map_err(failed())?;
+        let bytes = open.metadata().map_err(failed())?.len();
+        let mut end = Vec::new();
+        open.seek(SeekFrom::Start(bytes.saturating_sub(64))).map_err(failed())?;
+        open.read_to_end(&mut end).map_err(failed())?;
+        if !end.trim_ascii_end().ends_with(b"\\.") && !end.trim_ascii_end().ends_with(b";") {
+            let text =
+                format!("{} ({bytes} bytes) is cut short: entry {number} does not end as pg_dump's do", path.display());
+            return Err(ProveError::refused(code::ENGINE_DAMAGED, text));
         }
     }
     Ok(())

@@ -247,6 +247,7 @@ impl Pgbackrest {
         }
         let Some(path) = found else { return error };
         let bytes = path.metadata().map_or(0, |meta| meta.len());
+        let text = text.strip_prefix("file is cut short or damaged\n").unwrap_or(&text);
         let text = format!("{} ({bytes} bytes) is cut short or damaged\n{text}", path.display());
         ProveError::refused(code::ENGINE_DAMAGED, text)
     }

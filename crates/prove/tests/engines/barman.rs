@@ -271,11 +271,14 @@ fn file_defects(tally: &mut Tally, master: &Master) {
 
 /// Healthy catalogues of every kind.
 pub fn healthy(tally: &mut Tally) {
+    if !tally.may_want("Barman") {
+        return;
+    }
     for options in [
         "",
         "compression = gzip",
         "backup_compression = gzip",
-        "backup_compression = gzip\nbackup_compression_format = plain",
+        "backup_compression = gzip\nbackup_compression_location = server\nbackup_compression_format = plain",
     ] {
         let Some(master) = Master::new(options) else { return };
         master.back_up();

@@ -342,6 +342,9 @@ fn tar_defects(tally: &mut Tally) {
 
 /// Healthy backups of every form.
 pub fn healthy(tally: &mut Tally) {
+    if !tally.may_want("pg_basebackup") {
+        return;
+    }
     let forms: &[&[&str]] = &[
         &[],
         &["-X", "fetch"],

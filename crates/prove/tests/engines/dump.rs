@@ -184,6 +184,10 @@ fn directory_defects(tally: &mut Tally, master: &Master) {
         half(&data(path));
         named(&["shop.dump"])
     });
+    case("a file that is not packed is cut short", false, &["-F", "d", "-Z", "0"], false, &|path| {
+        half(&data(path));
+        named(&["is cut short"])
+    });
     case("a file may not be read", false, &["-F", "d"], false, &|path| {
         let file = data(path);
         mode(&file, 0o000);
@@ -220,12 +224,16 @@ fn cluster_defects(tally: &mut Tally, master: &Master) {
 
 /// Healthy dumps of every form.
 pub fn healthy(tally: &mut Tally) {
+    if !tally.may_want("pg_dump") {
+        return;
+    }
     let Some(master) = Master::new() else { return };
     let forms: &[&[&str]] = &[
         &["-F", "c"],
         &["-F", "c", "-Z", "0"],
         &["-F", "c", "-Z", "9"],
         &["-F", "d"],
+        &["-F", "d", "-Z", "0"],
         &["-F", "d", "-j", "2"],
         &["-F", "t"],
         &["-F", "p"],

@@ -338,6 +338,9 @@ fn source_defects(tally: &mut Tally) {
 
 /// Healthy repositories of every kind.
 pub fn healthy(tally: &mut Tally) {
+    if !tally.may_want("pgBackRest") {
+        return;
+    }
     for options in [
         "compress-type=none",
         "compress-type=gz",
