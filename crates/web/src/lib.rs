@@ -51,6 +51,7 @@ pub fn routes(site: Arc<Site>) -> Router {
         .route("/t/{target}/indexes", get(pages::indexes::page))
         .route("/t/{target}/replication", get(pages::replication::page))
         .route("/t/{target}/backups", get(pages::backups::page))
+        .route("/t/{target}/runbook", get(pages::runbook::page))
         .route("/t/{target}/drill", post(pages::backups::drill))
         .route("/t/{target}/vacuum", get(pages::vacuum::page))
         .route("/t/{target}/host", get(pages::host::page))

@@ -81,7 +81,11 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "/timeline", timeline::Timeline, "What happened, to all targets.",
         "kind": "Only events of this kind.", "filter": "Only events with all of these words."
     ),
-    view!("/proofs", proofs::Proofs, "The ledger, newest first.", "kind": "Only entries of this kind."),
+    view!(
+        "/proofs", proofs::Proofs, "The ledger, newest first, what drills measured, and whether its chain holds.",
+        "kind": "Only entries of this kind.", "cluster": "Only of the cluster with this system identifier.",
+        "item": "Only entries that speak for this readiness item."
+    ),
     view!("/explore", explore::Explored, "A PromQL query at the end of the range.", "query": "The query."),
     view!("/targets/{target}", instance::Instance, "One target at a glance."),
     view!(
@@ -114,6 +118,11 @@ pub static ENDPOINTS: &[Endpoint] = &[
     view!(
         "/targets/{target}/backups", backups::Backups, "Repositories, their backups, and which moments can be restored.",
         "at": "A moment: can it be restored, and if not, why?"
+    ),
+    view!(
+        "/targets/{target}/runbook",
+        runbook::Runbook,
+        "Restore after data loss: what to run, and what the last successful drill ran and measured."
     ),
     view!(
         "/targets/{target}/vacuum", vacuum::Vacuum, "Vacuum and the freeze horizon.",

@@ -17,6 +17,7 @@ pub mod proofs;
 pub mod queries;
 pub mod query;
 pub mod replication;
+pub mod runbook;
 pub mod session;
 pub mod tables;
 pub mod timeline;

@@ -17,6 +17,7 @@ pub mod queries;
 pub mod query;
 pub mod replication;
 pub mod report;
+pub mod runbook;
 pub mod tables;
 pub mod timeline;
 pub mod tree;

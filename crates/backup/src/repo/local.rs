@@ -9,7 +9,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     ops::Range,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::UNIX_EPOCH,
@@ -74,6 +74,8 @@ impl LocalPlace {
             }
             other => other?,
         };
+        // Before anything is in it: whoever else works here must be able to read it.
+        give(&unfinished, &self.folder);
         let written = file.write_all(body).and_then(|()| file.sync_all());
         if let Err(error) = written {
             // What could not be written must not take up the room that is missing.
@@ -198,7 +200,23 @@ fn make_folder(folder: &Path, top: &Path) -> io::Result<()> {
     }
     match DirBuilder::new().mode(0o750).create(folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => flush_folder(above),
+        Err(_) => flush_folder(above),
+        Ok(()) => {
+            give(folder, above);
+            flush_folder(above)
+        }
+    }
+}
+
+/// Gives what was made to the owner of `like`: root may take a backup into a folder that the server's account archives
+/// into, and that account must be able to read it and to go on there. Who may not give it away keeps it.
+fn give(made: &Path, like: &Path) {
+    if let (Ok(own), Ok(like)) = (fs::symlink_metadata(made), fs::metadata(like))
+        && (own.uid(), own.gid()) != (like.uid(), like.gid())
+        && like.uid() != 0
+    {
+        // Only root can, and only for root it matters.
+        let _ = chown(made, Some(like.uid()), Some(like.gid()));
     }
 }
 
@@ -275,6 +293,22 @@ mod tests {
         let place = LocalPlace::new(dir.path().join("repo"));
         place.make().unwrap();
         (dir, place)
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_folders_owner() {
+        let (dir, place) = place();
+        let folder = dir.path().join("repo");
+        if chown(&folder, Some(12_345), Some(12_346)).is_err() {
+            eprintln!("skipped: what_root_writes_belongs_to_the_folders_owner: only root can give files away");
+            return;
+        }
+        place.create("wal/1/segment", b"content").unwrap();
+        place.replace("note", b"content").unwrap();
+        for path in ["wal", "wal/1", "wal/1/segment", "note"] {
+            let about = fs::metadata(folder.join(path)).unwrap();
+            assert_eq!((about.uid(), about.gid()), (12_345, 12_346), "{path}");
+        }
     }
 
     #[test]

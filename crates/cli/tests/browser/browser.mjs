@@ -135,7 +135,7 @@ export async function pages() {
   const { rows } = await ask(`/targets/primary/queries?${range}`);
   const { sessions } = await ask("/targets/primary/activity");
   const tabs = [
-    "activity", "blocking", "queries", "tables", "indexes", "replication", "vacuum", "host", "findings", "events",
+    "activity", "blocking", "queries", "tables", "indexes", "replication", "backups", "vacuum", "host", "findings", "events",
   ];
   return [
     // First, because sessions end.
@@ -147,6 +147,8 @@ export async function pages() {
     ["standby-replication", of("/t/standby/replication")],
     ["query", of(`/t/primary/queries/${rows[0].query}`)],
     ["timeline", of("/timeline")],
+    ["moment", of("/t/primary/backups", "&at=now-1d")],
+    ["runbook", "/t/primary/runbook"],
     ["proofs", "/proofs"],
     ["explore", of("/explore")],
     ["explored", of("/explore", "&query=sum+by+(wait_event_type)+(surus_active_sessions)")],

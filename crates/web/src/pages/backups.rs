@@ -386,6 +386,13 @@ fn drill_part(scene: &Scene, view: &Backups) -> Markup {
             }
             @if let Some(drill) = &view.drill { (told(scene, drill)) }
             @if !running { (button(scene, view)) }
+            @if let Some(target) = &scene.target {
+                p {
+                    "When it is needed: "
+                    a href=(parts::link(scene, &target_path(&target.name, "/runbook"), &[])) { "restore after data loss" }
+                    ", step by step, with what the last drill ran."
+                }
+            }
         }
     }
 }
