@@ -131,8 +131,9 @@ impl BaseBackup {
 
     /// The WAL that a backup brings along, and the archive's.
     fn wal(&self, found: &Found, archive: Option<WalDir>) -> Result<Archive> {
+        let alone = archive.is_none();
         let mut dir = archive.unwrap_or_default();
-        dir.merge(found.own_wal()?);
+        dir.merge(found.own_wal(alone)?);
         dir.segment_size = found.segment_size(dir.segment_size);
         let mut archive = dir.into_archive();
         // Where nothing is left, what is missing is named, too.
@@ -352,11 +353,17 @@ impl Found {
     }
 
     /// The WAL that is part of it.
-    fn own_wal(&self) -> Result<WalDir> {
+    fn own_wal(&self, alone: bool) -> Result<WalDir> {
         match &self.base {
             None => WalDir::read(&self.path.join("pg_wal")),
             Some(_) => match tar::file(&self.path, "pg_wal") {
                 Some(file) => WalDir::listed(tar::sizes(&file)?),
+                // Without an archive it must be in the main file: pg_basebackup -X fetch puts it there.
+                None if alone => {
+                    let own = |(name, size): (String, u64)| Some((name.strip_prefix("pg_wal/")?.to_owned(), size));
+                    let files = self.base.as_deref().map(tar::sizes).transpose()?.unwrap_or_default();
+                    WalDir::listed(files.into_iter().filter_map(own).collect())
+                }
                 None => Ok(WalDir::default()),
             },
         }

@@ -113,7 +113,8 @@ fn a_plain_backup_leads_to_its_end_and_with_an_archive_further() {
 
 #[test]
 fn tar_files_are_unpacked_with_their_tablespaces() {
-    for arguments in [&["-F", "t"][..], &["-F", "t", "-z", "--manifest-checksums=SHA256"]] {
+    for arguments in [&["-F", "t"][..], &["-F", "t", "-X", "fetch"], &["-F", "t", "-z", "--manifest-checksums=SHA256"]]
+    {
         let Some(master) = Master::new(arguments) else { return };
         let good = restore(master.copy(false).engine.as_ref(), &RecoveryTarget::default()).unwrap();
         assert_eq!(good.later, 0);
