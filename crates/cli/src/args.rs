@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::{
-    command::{at::AtArgs, backup::BackupVerb, prove::ProveVerb, restore::RestoreArgs, wal::WalVerb},
+    command::{at::AtArgs, backup::BackupVerb, clone::CloneVerb, prove::ProveVerb, restore::RestoreArgs, wal::WalVerb},
     demo::schema::ROWS,
 };
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -91,6 +91,11 @@ pub enum Command {
     },
     /// Ask the cluster as it was at a moment: an answer from a throw-away copy
     At(Box<AtArgs>),
+    /// Clones to work with: restored, disarmed, masked, and removed when they expire
+    Clone {
+        #[command(subcommand)]
+        verb: CloneVerb,
+    },
     /// A range of time as one file to send
     Report {
         #[command(subcommand)]

@@ -3,6 +3,7 @@
 pub mod at;
 pub mod backup;
 mod check;
+pub mod clone;
 mod config;
 mod demo;
 mod event;
@@ -50,6 +51,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Restore(args) => restore::run(&global, &args),
         Command::Prove { verb } => prove::run(&global, verb).await,
         Command::At(args) => at::run(&global, &args).await,
+        Command::Clone { verb } => clone::run(&global, verb).await,
         Command::Report { verb: ReportVerb::Instance(report) } => report::run(&global, report).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),

@@ -59,6 +59,10 @@ pub struct Config {
     pub backup: Vec<BackupConfig>,
     /// Restored copies.
     pub prove: ProveConfig,
+    /// What is replaced in clones.
+    pub mask: Vec<surus_prove::mask::Rule>,
+    /// What clones must answer.
+    pub rehearsal: Vec<surus_prove::clone::Rehearsal>,
     /// What must hold in them.
     pub invariant: Vec<InvariantConfig>,
     /// When restores are drilled.
@@ -235,6 +239,7 @@ mod tests {
         );
         assert_eq!((config.remote_write.len(), config.samples.max_bytes.is_some()), (1, true));
         assert_eq!((config.repository.len(), config.backup.len(), config.invariant.len()), (2, 1, 1));
+        assert_eq!((config.mask.len(), config.rehearsal.len()), (1, 1));
         assert_eq!(config.drill.len(), 1);
         assert!(config.prove.scratch.is_some() && config.target[0].heartbeat.is_some());
         assert!(config.serve.password.is_some() && config.serve.token.is_some());

@@ -179,6 +179,9 @@ codes! {
     ENGINE_FORM "SURUS-P024" Usage "it is not a backup of that kind" "The message above says what was expected; examples: surus prove restore --help"
     COPY_UNKNOWN "SURUS-P030" Usage "there is no such copy" "List them: surus at --list, surus clone list"
     MOMENT_USAGE "SURUS-P031" Usage "nothing was asked of the past in a way that can be answered" "Examples: surus at --help"
+    CLONE_NAME "SURUS-P040" Usage "the clone's name is taken" "Choose another, or remove that one: surus clone drop NAME; surus clone list shows them."
+    CLONE_MASK "SURUS-P041" Precondition "the clone could not be masked" "Nothing of it was left. Put the rules of [[mask]] right; values are not repeated in messages."
+    CLONE_REHEARSAL "SURUS-P042" Findings "the clone did not answer its rehearsal queries" "It runs; what the server said is above and in the ledger: surus proof list --kind clone"
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

@@ -6,12 +6,14 @@
 //! nobody but us reaches it. Whoever keeps the backups is only read. This room must not know how proofs are kept, what
 //! a page or a schedule is; it never prints.
 
+pub mod clone;
 pub mod copy;
 pub mod drill;
 pub mod engine;
 pub mod error;
 pub mod keeper;
 pub mod limits;
+pub mod mask;
 pub mod moment;
 pub mod scratch;
 pub mod superuser;
