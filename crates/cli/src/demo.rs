@@ -3,6 +3,7 @@
 //! Start reading in `command/demo.rs`, which is the order of events; each file here is one part of the stage.
 
 pub mod certificates;
+pub mod drill;
 pub mod link;
 pub mod live;
 pub mod load;

@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     demo::{
         certificates::Certificates,
+        drill::{self, Actor, Proven},
         link::{self, LAB, Link, MONITOR, Passwords, SUPERUSER},
         live,
         load::{self, Place},
@@ -29,11 +30,12 @@ use serde::Serialize;
 use std::{net::TcpListener, time::Duration};
 use surus_check::{
     options::Options,
+    readiness,
     report::{Report, TargetReport},
     run::{self, Given},
 };
 use surus_core::{
-    clock::Stopwatch,
+    clock::{self, Stopwatch},
     code,
     size::{Bytes, human_count},
 };
@@ -124,6 +126,7 @@ struct Document<'a> {
     pages: Option<String>,
     planted: Vec<Told<'a>>,
     fixed: Option<&'a Fixed>,
+    proven: &'a Proven,
     report: &'a Report,
 }
 
@@ -149,9 +152,10 @@ impl Stage {
         }
         self.work(sizes, args.seconds).await?;
         let (report, fixed) = self.look_and_fix(args).await?;
+        let proven = self.prove(&report).await?;
         *reported = true;
         if args.format == DataFormat::Json {
-            self.document(&report, fixed.as_ref())?;
+            self.document(&report, fixed.as_ref(), &proven)?;
         }
         if args.once {
             return Ok(());
@@ -359,6 +363,22 @@ impl Stage {
         fixed
     }
 
+    /// A drill, after which the score is another.
+    async fn prove(&self, report: &Report) -> Result<Proven, Ended> {
+        let actor =
+            Actor { repository: self.servers.repository()?, data_dir: self.site.join("surus"), stop: &self.stop };
+        let step = self.show.begin("proving that the backup comes back");
+        let mut proven = actor.prove().await?;
+        drop(step);
+        let target = primary_of(report)?;
+        let store = ledger::open(&self.global, &Config::default())?;
+        let counting = ledger::counting(&store, &readiness::cluster_name(target), clock::now())?;
+        proven.score_before = target.readiness.score;
+        proven.score_after = readiness::assess(target, &counting).score;
+        self.show.text(&format!("\n{}", drill::proven_text(&proven)))?;
+        Ok(proven)
+    }
+
     fn doors(&self) -> Result<Doors, Failure> {
         let [(_, primary), (_, standby)] = self.targets()?;
         let server = self.servers.primary()?;
@@ -374,7 +394,7 @@ impl Stage {
         })
     }
 
-    fn document(&self, report: &Report, fixed: Option<&Fixed>) -> Result<(), Failure> {
+    fn document(&self, report: &Report, fixed: Option<&Fixed>, proven: &Proven) -> Result<(), Failure> {
         let primary = primary_of(report)?;
         let [(_, primary_dsn), (_, standby_dsn)] = self.targets()?;
         let document = Document {
@@ -385,6 +405,7 @@ impl Stage {
             pages: self.pages.as_ref().map(Pages::url),
             planted: PLANTED.iter().map(|planted| Told { planted, found: planted.is_found(primary) }).collect(),
             fixed,
+            proven,
             report,
         };
         print(&json(&document)?)
