@@ -1,7 +1,10 @@
 //! The command line.
 
 use crate::{
-    command::{at::AtArgs, backup::BackupVerb, clone::CloneVerb, prove::ProveVerb, restore::RestoreArgs, wal::WalVerb},
+    command::{
+        at::AtArgs, backup::BackupVerb, clone::CloneVerb, diff::DiffArgs, prove::ProveVerb, restore::RestoreArgs,
+        wal::WalVerb,
+    },
     demo::schema::ROWS,
 };
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -96,6 +99,8 @@ pub enum Command {
         #[command(subcommand)]
         verb: CloneVerb,
     },
+    /// Which rows changed or vanished since a moment, and the SQL that puts them back
+    Diff(Box<DiffArgs>),
     /// A range of time as one file to send
     Report {
         #[command(subcommand)]

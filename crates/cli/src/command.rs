@@ -6,6 +6,7 @@ mod check;
 pub mod clone;
 mod config;
 mod demo;
+pub mod diff;
 mod event;
 pub mod fix;
 mod grafana;
@@ -52,6 +53,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Prove { verb } => prove::run(&global, verb).await,
         Command::At(args) => at::run(&global, &args).await,
         Command::Clone { verb } => clone::run(&global, verb).await,
+        Command::Diff(args) => diff::run(&global, &args).await,
         Command::Report { verb: ReportVerb::Instance(report) } => report::run(&global, report).await,
         Command::Promql { verb: PromqlVerb::Test { files, format } } => promql::test(&files, format),
         Command::Proof { verb } => proof::run(&global, &verb),

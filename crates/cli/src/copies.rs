@@ -31,7 +31,7 @@ pub struct CopyArgs {
     pub repo: Option<String>,
     /// The key of an encrypted repository, by reference: file:/PATH or env:NAME
     #[arg(long, value_name = "REF", env = "SURUS_REPO_KEY")]
-    pub key: Option<String>,
+    pub repo_key: Option<String>,
     /// The cluster's system identifier, when the repository holds several
     #[arg(long, value_name = "N")]
     pub cluster: Option<u64>,
@@ -54,7 +54,7 @@ impl CopyArgs {
             (None, [only]) => only.name.clone(),
             (None, _) => return Err(Failure::new(code::PROVE_ENGINE, "nothing was done: give --repo PLACE")),
         };
-        Ok(RepoArgs { repo, key: self.key.clone(), cluster: self.cluster })
+        Ok(RepoArgs { repo, key: self.repo_key.clone(), cluster: self.cluster })
     }
 
     /// The cluster in that repository.

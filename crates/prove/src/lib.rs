@@ -8,6 +8,7 @@
 
 pub mod clone;
 pub mod copy;
+pub mod diff;
 pub mod drill;
 pub mod engine;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod keeper;
 pub mod limits;
 pub mod mask;
 pub mod moment;
+pub mod repair;
 pub mod scratch;
 pub mod superuser;
 pub mod watchdog;

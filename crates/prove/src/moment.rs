@@ -130,6 +130,16 @@ impl Moment {
         Ok(found)
     }
 
+    /// A new copy that nobody else is given, even one of the same moment. Blocks.
+    ///
+    /// # Errors
+    /// As [`Moment::open`].
+    pub fn alone(scratch: &Scratch, wanted: &Wanted<'_>, monitor: &dyn Monitor) -> Result<Self> {
+        let mut key = wanted.key();
+        key.target += &format!(", made by process {} at {}", std::process::id(), clock::now());
+        make(scratch, wanted, key, monitor)
+    }
+
     /// A connection string for its socket.
     pub fn dsn(&self, user: &str, database: &str) -> String {
         dsn(&self.warm.socket_directory, self.warm.port, user, database)

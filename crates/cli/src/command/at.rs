@@ -131,7 +131,7 @@ pub async fn run(global: &Global, args: &AtArgs) -> Result<u8, Failure> {
 }
 
 /// What is not the answer goes to standard error.
-fn say(text: &str) {
+pub fn say(text: &str) {
     // Nothing can be done about a closed one.
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
