@@ -384,8 +384,8 @@ impl Repair {
             }
         }
         let mut groups: Vec<Vec<usize>> = Vec::new();
-        for one in 0..count {
-            match groups.iter_mut().find(|group| leads[one][group[0]] && leads[group[0]][one]) {
+        for (one, to) in leads.iter().enumerate() {
+            match groups.iter_mut().find(|group| to[group[0]] && leads[group[0]][one]) {
                 Some(group) => group.push(one),
                 None => groups.push(vec![one]),
             }

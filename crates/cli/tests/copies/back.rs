@@ -2,7 +2,11 @@
 
 use crate::room::Room;
 use serde_json::Value;
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 use surus_testkit::require_major;
 
 /// Numbers that are the same in every run.
@@ -80,14 +84,7 @@ fn schema(dice: &mut Dice) -> (Vec<(String, bool)>, Vec<String>) {
         ));
         tables.push((name, number));
     }
-    // A circle: the first refers to the last.
-    let (last, number) = tables.last().unwrap();
-    let kind = if *number { "bigint" } else { "text COLLATE \"C\"" };
-    let (first, first_number) = &tables[0];
-    sql.push(format!("ALTER TABLE {first} ADD round {kind} REFERENCES {last} ON DELETE SET NULL"));
-    let of = if *first_number { "id" } else { "substr(id, 2)" };
-    let to = if *number { format!("({of})::bigint") } else { format!("'k' || {of}") };
-    sql.push(format!("UPDATE {first} SET round = {to}"));
+    sql.extend(circle(&tables));
     for (name, _) in &tables {
         sql.push(format!(
             "CREATE TRIGGER meddle BEFORE INSERT OR UPDATE OF note ON {name} FOR EACH ROW EXECUTE FUNCTION meddle()"
@@ -95,6 +92,17 @@ fn schema(dice: &mut Dice) -> (Vec<(String, bool)>, Vec<String>) {
         sql.push(format!("CREATE TABLE truth.{name} AS SELECT t::text AS row FROM {name} t"));
     }
     (tables, sql)
+}
+
+/// The first table refers to the last.
+fn circle(tables: &[(String, bool)]) -> [String; 2] {
+    let (last, number) = tables.last().unwrap();
+    let kind = if *number { "bigint" } else { "text COLLATE \"C\"" };
+    let (first, first_number) = &tables[0];
+    let add = format!("ALTER TABLE {first} ADD round {kind} REFERENCES {last} ON DELETE SET NULL");
+    let of = if *first_number { "id" } else { "substr(id, 2)" };
+    let to = if *number { format!("({of})::bigint") } else { format!("'k' || {of}") };
+    [add, format!("UPDATE {first} SET round = {to}")]
 }
 
 /// Deletes and updates at random, and adds rows that must stay. The tables that were hit.
@@ -125,19 +133,19 @@ fn count(room: &Room, database: &str, sql: &str) -> u64 {
     rows.first().unwrap().i64("v").unwrap().try_into().unwrap()
 }
 
-fn apply(room: &Room, database: &str, file: &std::path::Path) {
+fn psql(room: &Room, database: &str, file: &Path) -> Output {
     let programs = room.server.programs().with_client("psql").unwrap();
     let mut command = Command::new(programs.bin("psql").unwrap());
     if let Some(libraries) = programs.library_path() {
         command.env("LD_LIBRARY_PATH", libraries);
     }
-    let output = command.args(["-X", "-q", "-f"]).arg(file).arg(room.server.dsn(database)).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stderr),
-        fs::read_to_string(file).unwrap()
-    );
+    command.args(["-X", "-q", "-f"]).arg(file).arg(room.server.dsn(database)).output().unwrap()
+}
+
+fn apply(room: &Room, database: &str, file: &Path) {
+    let output = psql(room, database, file);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{}", fs::read_to_string(file).unwrap());
 }
 
 fn diff(room: &Room, database: &str, words: &[&str], status: i32) -> (String, String) {
@@ -228,10 +236,11 @@ fn what_changed_on_purpose_is_left_alone_or_said() {
     assert!(out.contains("id = 2: it changed again") && out.contains("id = 6: it was deleted after"), "{out}");
     // Whoever changes a row after the file was written is not overwritten: nothing is done at all.
     sql("UPDATE t SET v = 'later' WHERE id = 1");
-    let programs = room.server.programs().with_client("psql").unwrap();
-    let mut psql = Command::new(programs.bin("psql").unwrap());
-    let output = psql.args(["-X", "-q", "-f", &path]).arg(room.server.dsn("shop")).output().unwrap();
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("nothing was changed"));
+    let output = psql(&room, "shop", &file);
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("nothing was changed"),
+        "{output:?}"
+    );
     sql("UPDATE t SET v = 'spoilt' WHERE id = 1");
     apply(&room, "shop", &file);
     let rows = room.server.query_in("shop", "SELECT string_agg(id || v, ' ' ORDER BY id) AS v FROM t");

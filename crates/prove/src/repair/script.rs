@@ -1,4 +1,5 @@
-//! The repair as SQL that a person can read: one transaction, which fails as a whole when anything is not as it was seen.
+//! The repair as SQL that a person can read: one transaction, which fails as a whole when anything is not as it was
+//! seen.
 
 use super::{Repair, SetBack, TablePlan};
 use crate::diff::{Layout, Row, TableName, side::SAME_TEXT};
