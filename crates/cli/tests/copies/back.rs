@@ -236,6 +236,7 @@ fn what_changed_on_purpose_is_left_alone_or_said() {
     assert!(out.contains("id = 2: it changed again") && out.contains("id = 6: it was deleted after"), "{out}");
     // Whoever changes a row after the file was written is not overwritten: nothing is done at all.
     sql("UPDATE t SET v = 'later' WHERE id = 1");
+    room.server.expect_log("nothing was changed");
     let output = psql(&room, "shop", &file);
     assert!(
         !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("nothing was changed"),
