@@ -7,6 +7,7 @@ pub mod drill;
 pub mod link;
 pub mod live;
 pub mod load;
+pub mod loss;
 pub mod misdeeds;
 pub mod pages;
 pub mod planted;

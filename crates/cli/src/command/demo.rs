@@ -10,6 +10,7 @@ use crate::{
         link::{self, LAB, Link, MONITOR, Passwords, SUPERUSER},
         live,
         load::{self, Place},
+        loss::{self, Saved},
         misdeeds,
         pages::{self, Pages},
         planted::{PLANTED, Planted},
@@ -126,6 +127,7 @@ struct Document<'a> {
     pages: Option<String>,
     planted: Vec<Told<'a>>,
     fixed: Option<&'a Fixed>,
+    saved: &'a Saved,
     proven: &'a Proven,
     report: &'a Report,
 }
@@ -152,10 +154,10 @@ impl Stage {
         }
         self.work(sizes, args.seconds).await?;
         let (report, fixed) = self.look_and_fix(args).await?;
-        let proven = self.prove(&report).await?;
+        let (saved, proven) = self.lose_and_prove(&report).await?;
         *reported = true;
         if args.format == DataFormat::Json {
-            self.document(&report, fixed.as_ref(), &proven)?;
+            self.document(&report, fixed.as_ref(), &saved, &proven)?;
         }
         if args.once {
             return Ok(());
@@ -363,10 +365,20 @@ impl Stage {
         fixed
     }
 
-    /// A drill, after which the score is another.
-    async fn prove(&self, report: &Report) -> Result<Proven, Ended> {
-        let actor =
-            Actor { repository: self.servers.repository()?, data_dir: self.site.join("surus"), stop: &self.stop };
+    /// An accident and the way back, then a drill, after which the score is another.
+    async fn lose_and_prove(&self, report: &Report) -> Result<(Saved, Proven), Ended> {
+        let session: Session = self.servers.superuser(LAB).await?;
+        let actor = Actor {
+            repository: self.servers.repository()?,
+            primary: self.servers.primary()?,
+            session: &session,
+            data_dir: self.site.join("surus"),
+            stop: &self.stop,
+        };
+        let step = self.show.begin("losing a table, and getting it back");
+        let saved = actor.lose_and_save().await?;
+        drop(step);
+        self.show.text(&format!("\n{}", loss::saved_text(&saved)))?;
         let step = self.show.begin("proving that the backup comes back");
         let mut proven = actor.prove().await?;
         drop(step);
@@ -376,7 +388,8 @@ impl Stage {
         proven.score_before = target.readiness.score;
         proven.score_after = readiness::assess(target, &counting).score;
         self.show.text(&format!("\n{}", drill::proven_text(&proven)))?;
-        Ok(proven)
+        session.close().await;
+        Ok((saved, proven))
     }
 
     fn doors(&self) -> Result<Doors, Failure> {
@@ -394,7 +407,7 @@ impl Stage {
         })
     }
 
-    fn document(&self, report: &Report, fixed: Option<&Fixed>, proven: &Proven) -> Result<(), Failure> {
+    fn document(&self, report: &Report, fixed: Option<&Fixed>, saved: &Saved, proven: &Proven) -> Result<(), Failure> {
         let primary = primary_of(report)?;
         let [(_, primary_dsn), (_, standby_dsn)] = self.targets()?;
         let document = Document {
@@ -405,6 +418,7 @@ impl Stage {
             pages: self.pages.as_ref().map(Pages::url),
             planted: PLANTED.iter().map(|planted| Told { planted, found: planted.is_found(primary) }).collect(),
             fixed,
+            saved,
             proven,
             report,
         };
@@ -418,6 +432,9 @@ impl Stage {
             pages.close().await;
         }
         let step = self.show.begin("stopping both servers");
+        if let Ok(repository) = self.servers.repository() {
+            repository.drop_copies().await;
+        }
         // Half a demo is of no use to anybody.
         let keep = args.keep && (!failed || self.site.resumed);
         let mode = if keep { Mode::Fast } else { Mode::Immediate };

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::{path::PathBuf, process::Stdio};
 use surus_core::{clock::Stopwatch, code, size::human_seconds};
+use surus_pg::{LocalServer, Session};
 use tokio::process::Command;
 
 /// A drill, and what it did to the score.
@@ -26,6 +27,8 @@ pub struct Proven {
 /// Who carries it out.
 pub struct Actor<'a> {
     pub repository: &'a Repository,
+    pub primary: &'a LocalServer,
+    pub session: &'a Session,
     pub data_dir: PathBuf,
     pub stop: &'a Stop,
 }
@@ -49,14 +52,15 @@ impl Actor<'_> {
     }
 
     /// One of surus's own commands; gives what it says.
-    async fn surus(&self, words: &[&str]) -> Result<String, Ended> {
+    pub async fn surus(&self, words: &[&str]) -> Result<String, Ended> {
         let mut command = Command::new(self.repository.program());
         command.arg("--config").arg(self.repository.config()).arg("--data-dir").arg(&self.data_dir).arg("--quiet");
         command.args(words).stdin(Stdio::null()).kill_on_drop(true);
         self.said(command, words[0]).await
     }
 
-    async fn said(&self, mut command: Command, name: &str) -> Result<String, Ended> {
+    /// What a command says, when it succeeds.
+    pub async fn said(&self, mut command: Command, name: &str) -> Result<String, Ended> {
         let running = async {
             let output = command.output().await;
             let output = output.map_err(|error| Failure::bug(format!("{name} did not start: {error}")))?;

@@ -84,6 +84,17 @@ impl Repository {
         Config::load(Some(&self.config()))
     }
 
+    /// Ends the copies that somebody looked into the past with.
+    pub async fn drop_copies(&self) {
+        if !self.site.join("copies").exists() {
+            return;
+        }
+        let mut command = tokio::process::Command::new(&self.program);
+        command.arg("--config").arg(self.config()).args(["--quiet", "at", "--drop", "all"]);
+        // What it cannot end ends by itself, when its time is over.
+        let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    }
+
     /// Takes a full backup, as `surus backup run` does; gives what that says.
     pub async fn back_up(&self, account: &Account, dsn: &str) -> Result<Value, Failure> {
         let folder = self.folder.display().to_string();

@@ -33,6 +33,13 @@ fn finds_all_that_it_planted(programs: Option<&Programs>) {
     };
     assert!(proven(2) && proven(8) && proven(10), "TLS, replication and statement statistics are proven");
     assert!(!proven(1) && !proven(3), "weak passwords and an open pg_hba.conf are not");
+    assert!(proven(4), "there is a backup, and all WAL since");
+    let saved = &document["saved"];
+    assert!(saved["rows_deleted"].as_i64().unwrap() > 30_000, "{saved:#}");
+    assert!(saved["rows_at"] == saved["rows_before"] && saved["rows_back"] == saved["rows_before"], "{saved:#}");
+    let drill = &document["proven"];
+    assert_eq!(drill["outcome"], "passed", "{drill:#}");
+    assert!(drill["score_after"].as_u64() > drill["score_before"].as_u64(), "{drill:#}");
     if let Some(programs) = programs {
         let version = document["report"]["targets"][0]["version"].as_str().unwrap();
         assert!(version.starts_with(&programs.major().to_string()), "{version}");
