@@ -86,7 +86,8 @@ fn disarmed(major: u16, place: &Place, preload: &str) -> Vec<(String, String)> {
         ("ssl", "off"),
         ("shared_buffers", "128MB"),
         ("huge_pages", "off"),
-        ("external_pid_file", ""),
+        // Never the original's, and it cannot be emptied: in the data directory it disturbs nobody.
+        ("external_pid_file", "surus-copy.pid"),
         ("unix_socket_permissions", "0700"),
         ("unix_socket_group", ""),
         ("bonjour", "off"),

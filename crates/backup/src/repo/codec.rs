@@ -64,8 +64,8 @@ impl<'de> Deserialize<'de> for Codec {
 }
 
 /// The levels of zstd that look matches up in two hash tables ("double fast"), and the sizes of these, as powers of
-/// two. Together they are 192 KiB, which stays in a processor's second-level cache: with the 768 KiB that the levels
-/// have for chunks of this size half of the time goes into waiting for memory, and pages of tables get no smaller.
+/// two. Together they are 192 KiB, which stays in a processor's second-level cache; the 768 KiB that the levels have
+/// for chunks of this size do not, and pages of tables get no smaller by them.
 const DOUBLE_FAST: [u8; 2] = [3, 4];
 const HASH_LOG: u32 = 15;
 const CHAIN_LOG: u32 = 14;
