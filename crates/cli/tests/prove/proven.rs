@@ -31,10 +31,13 @@ fn a_sound_backup_is_proven_and_the_ledger_says_so() {
         assert!(names.contains(&"rto".into()) && names.contains(&"rpo".into()), "{names:?}");
         let verified = room.run(&["proof", "verify"]);
         assert!(verified.status.success(), "{}", text_of(&verified));
-        let text = room.run(&["prove", "restore", "shop", "--reserve", "1kB", "--target", "random", "--seed", "7"]);
-        let shown = text_of(&text);
-        assert!(text.status.success() && shown.contains("PROVEN") && shown.contains("RTO"), "{shown}");
-        assert!(shown.contains("none vanished since entry 1"), "{shown}");
+        // A moment by chance may lie before that of the first drill, whose rows then are no measure for it.
+        for (target, compared) in [("latest", "none vanished since entry 1"), ("random", " 000 rows in 1 table")] {
+            let text = room.run(&["prove", "restore", "shop", "--reserve", "1kB", "--target", target, "--seed", "7"]);
+            let shown = text_of(&text);
+            assert!(text.status.success() && shown.contains("PROVEN") && shown.contains("RTO"), "{shown}");
+            assert!(shown.contains(compared), "{shown}");
+        }
     }
 }
 
