@@ -62,11 +62,15 @@ class Peer:
         self.own(self.repo)
 
     def call(self, *command, server=True, check=True):
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C.UTF-8", "TZ": "UTC",
+                       "SURUS_AGENT_IDLE": "2"}
         return run(command, self.server if server else None, self.user(), environment, self.home, check)
 
     def ready_for_wal(self):
         """After it, the archive command works."""
+
+    def end_helpers(self):
+        """Ends what the archive command left running."""
 
     def target(self):
         """An empty directory to restore into."""
@@ -91,6 +95,18 @@ class Surus(Peer):
 
     def ready_for_wal(self):
         self.full()
+
+    def end_helpers(self):
+        # The agent ends by itself; until then it remembers what it archived.
+        while any(self.is_agent(process) for process in Path("/proc").glob("[0-9]*/cmdline")):
+            time.sleep(0.2)
+
+    def is_agent(self, cmdline):
+        try:
+            words = cmdline.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            return False
+        return "agent" in words and str(self.repo) in words
 
     def full(self):
         return self.call(SURUS, "backup", "run", "--repo", self.repo, "--full", "--jobs", self.workers, self.dsn())[0]
