@@ -168,3 +168,27 @@ def load_catalogue(server, sql, tables):
     server.settle()
     counts = "SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text LIKE 'app%%' AND relkind = '%s'"
     return [int(server.psql("bench", "-c", counts % kind)) for kind in "ri"]
+
+
+# A third each: rows that compress well, text that compresses some, and bytes that do not.
+MIXED = """
+CREATE TABLE dull AS SELECT g AS id, repeat('the quick brown fox ', 6) || g AS text, now() AS at
+  FROM generate_series(1, {third} / 190) g;
+CREATE TABLE words AS SELECT g AS id,
+  (SELECT string_agg(substr(md5((g * 7 + n)::text), 1, 2 + n % 7), ' ') FROM generate_series(1, 24) n) AS text
+  FROM generate_series(1, {third} / 180) g;
+CREATE TABLE noise AS SELECT g AS id, (SELECT string_agg(decode(md5(random()::text || g || n), 'hex'), '')
+  FROM generate_series(1, 60) n) AS bytes FROM generate_series(1, {third} / 1020) g;
+ALTER TABLE dull ADD PRIMARY KEY (id); ALTER TABLE words ADD PRIMARY KEY (id); ALTER TABLE noise ADD PRIMARY KEY (id);
+"""
+
+
+def mixed(bin_dir, gigabytes):
+    """A server with so much data of all kinds, settled."""
+    server = Server(bin_dir)
+    server.create()
+    print(f"filling {gigabytes} GB in {server.dir}", flush=True)
+    server.psql("postgres", "-c", MIXED.format(third=int(gigabytes * 2**30 / 3)))
+    server.psql("postgres", "-c", "VACUUM (FREEZE, ANALYZE)", "-c", "CHECKPOINT")
+    server.settle()
+    return server
