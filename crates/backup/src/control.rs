@@ -24,6 +24,12 @@ pub struct Control {
     /// Where recovery from that checkpoint begins.
     pub redo: Lsn,
     pub timeline: u32,
+    /// Bytes of a page (`BLCKSZ`) and pages of a relation's file (`RELSEG_SIZE`), as the server was built; 0 when the
+    /// file does not tell.
+    pub page_size: u32,
+    pub segment_pages: u32,
+    /// Do its pages have checksums?
+    pub checksums: bool,
     /// Bytes before the checksum.
     crc_at: usize,
 }
@@ -40,6 +46,8 @@ impl Control {
     /// When no checksum in it fits: try again, a write may be under way.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadControl> {
         let crc_at = crc_position(bytes).ok_or(BadControl)?;
+        let built = built(bytes, crc_at);
+        let of_build = |at: usize| built.map_or(0, |begin| u32_at(bytes, begin + at));
         Ok(Self {
             system_identifier: u64_at(bytes, 0),
             version: u32_at(bytes, 8),
@@ -48,6 +56,9 @@ impl Control {
             checkpoint: Lsn(u64_at(bytes, 32)),
             redo: Lsn(u64_at(bytes, 40)),
             timeline: u32_at(bytes, 48),
+            page_size: of_build(8),
+            segment_pages: of_build(12),
+            checksums: of_build(44) != 0,
             crc_at,
         })
     }
@@ -66,6 +77,12 @@ impl Control {
 /// The checksum is the last field, and the struct grew over time: it stands where it fits.
 fn crc_position(bytes: &[u8]) -> Option<usize> {
     (200..=400).step_by(4).find(|at| bytes.len() >= at + 4 && crc32c::crc32c(&bytes[..*at]) == u32_at(bytes, *at))
+}
+
+/// Where the numbers of the build begin: with a floating-point constant. Source: `FLOATFORMAT_VALUE` in `pg_control.h`.
+fn built(bytes: &[u8], end: usize) -> Option<usize> {
+    let mark = 1_234_567.0f64.to_le_bytes();
+    (56..end).step_by(8).find(|at| bytes.get(*at..at + 8) == Some(mark.as_slice()))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -92,6 +109,10 @@ mod tests {
             let line =
                 "SELECT checkpoint_lsn || '|' || redo_lsn || '|' || timeline_id AS v FROM pg_control_checkpoint()";
             assert_eq!(server.value(line), format!("{}|{}|{}", control.checkpoint, control.redo, control.timeline));
+            let line = "SELECT database_block_size || '|' || blocks_per_segment || '|' || \
+                        (data_page_checksum_version > 0)::text AS v FROM pg_control_init()";
+            let built = format!("{}|{}|{}", control.page_size, control.segment_pages, control.checksums);
+            assert_eq!(server.value(line), built);
             let disarmed = control.disarmed(&bytes);
             assert_eq!(Control::parse(&disarmed).unwrap().checkpoint, Lsn(0xDEAD_BEEF));
             let mut torn = bytes;

@@ -107,7 +107,9 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
         label: mark.label().to_owned(),
         data: data.clone().unwrap_or_default(),
         options: options.clone(),
-        verify_pages: facts.checksums && facts.page_size as usize == crate::block::BLOCK,
+        verify_pages: facts.checksums
+            && facts.page_size as usize == crate::block::BLOCK
+            && facts.segment_pages == scan::SEGMENT_PAGES,
         monitor: monitor.clone(),
     };
     let parent_label = parent.clone();

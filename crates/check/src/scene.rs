@@ -13,6 +13,7 @@ use surus_pg::{
     Facts,
     hba::HbaRule,
     host::HostFacts,
+    quote::shell,
     settings::{Setting, Settings},
 };
 
@@ -33,10 +34,24 @@ pub struct Scene<'a> {
     pub declared: &'a crate::options::Declared,
 }
 
+/// The command that locates damage on a target, by its name in the report, and shows the way back. A label is no
+/// connection string: then it stands for the user's own.
+pub fn prove_page(target: &str, flags: &[&str]) -> String {
+    let label = target.contains(['@', '/', ':', ' ']) || target.is_empty();
+    let mut command = format!("surus prove page {}", if label { "\"$DSN\"".to_owned() } else { shell(target) });
+    flags.iter().for_each(|flag| command += &format!(" {}", shell(flag)));
+    command
+}
+
 impl Scene<'_> {
     /// How the ledger names the cluster.
     pub fn cluster(&self) -> &str {
         self.facts.system_identifier.as_deref().unwrap_or(self.target)
+    }
+
+    /// The command that locates damage and shows the way back.
+    pub fn prove_page(&self, flags: &[&str]) -> String {
+        prove_page(self.target, flags)
     }
 
     /// The server's major.

@@ -185,6 +185,10 @@ codes! {
     CLONE_NAME "SURUS-P040" Usage "the clone's name is taken" "Choose another, or remove that one: surus clone drop NAME; surus clone list shows them."
     CLONE_MASK "SURUS-P041" Precondition "the clone could not be masked" "Nothing of it was left. Put the rules of [[mask]] right; values are not repeated in messages."
     CLONE_REHEARSAL "SURUS-P042" Findings "the clone did not answer its rehearsal queries" "It runs; what the server said is above and in the ledger: surus proof list --kind clone"
+    PAGE_WHICH "SURUS-P050" Usage "it is not clear which page is meant" "Name it as PostgreSQL's log does: --log 'invalid page in block 7 of relation base/5/16384', or --relation SCHEMA.NAME --block N; neither finds damaged pages itself."
+    PAGE_UNREAD "SURUS-P051" Precondition "no page could be read" "Run it as the server's account on its machine, or grant what the message names."
+    PAGE_DAMAGED "SURUS-P052" Findings "pages are damaged" "Where, what is lost and the way back are above. Copy the data directory before anything is repaired."
+    PAGE_COPY "SURUS-P053" Precondition "the backup is not one of the damaged server" "Give its own: --repo PLACE, with --cluster N when the repository holds several."
     // X: ourselves
     BUG "SURUS-X001" Bug "a bug in surus" "Please report it with the command and the text above."
 }

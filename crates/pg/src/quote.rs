@@ -1,4 +1,4 @@
-//! Quoting for SQL text that surus writes: plans, fixes, messages.
+//! Quoting for SQL text and commands that surus writes: plans, fixes, messages.
 
 /// An identifier, quoted only where PostgreSQL's `quote_ident` would: unless it is all lower-case letters, digits and
 /// underscores, does not begin with a digit, and is no keyword.
@@ -18,6 +18,15 @@ pub fn qualified(schema: &str, name: &str) -> String {
 pub fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+}
+
+/// A word for a shell: in quotes unless it is plain.
+pub fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// Keywords PostgreSQL does not accept as a bare column or table name (reserved and function-or-type-name), sorted.
@@ -191,6 +200,14 @@ const RESERVED: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_words_for_a_shell() {
+        assert_eq!(shell("public.t"), "public.t");
+        assert_eq!(shell("it's"), "'it'\\''s'");
+        assert_eq!(shell("\"My Table\""), "'\"My Table\"'");
+        assert_eq!((shell("").as_str(), shell("$(x)").as_str()), ("''", "'$(x)'"));
+    }
 
     #[test]
     fn the_keyword_list_is_sorted() {

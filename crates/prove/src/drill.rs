@@ -250,7 +250,11 @@ fn attempt(
         "checksums",
         watch,
         match stopped_well {
-            true => pages::look(&landed.data, place, checksums, &names, monitor, &mut report.measured),
+            true => {
+                let server = report.original();
+                let look = pages::Look { data: &landed.data, place, checksums, names: &names, server: &server };
+                pages::look(&look, monitor, &mut report.measured)
+            }
             false => Found::unknown("the server still runs: its files were not looked at"),
         },
     );
@@ -268,6 +272,7 @@ fn look(
     report: &mut Report,
 ) {
     let cluster = report.cluster.clone();
+    let server = report.original();
     let measured: &mut Measured = &mut report.measured;
     let mut step = |name: &'static str, act: &mut dyn FnMut(&mut Measured) -> Found| {
         if !options.is_cancelled() {
@@ -276,8 +281,8 @@ fn look(
             steps.add(name, watch, found);
         }
     };
-    step("heap", &mut |measured| structure::heaps(bench, monitor, measured));
-    step("btree", &mut |measured| structure::indexes(bench, options.deep, monitor, measured));
+    step("heap", &mut |measured| structure::heaps(bench, &server, monitor, measured));
+    step("btree", &mut |measured| structure::indexes(bench, &server, options.deep, monitor, measured));
     step("invariants", &mut |_| invariant::all(bench, &options.invariants));
     let mut counted = Counted::default();
     let recovered = loss::recovered_to(chosen, arrival);

@@ -8,6 +8,7 @@
 
 pub mod clone;
 pub mod copy;
+pub mod damage;
 pub mod diff;
 pub mod drill;
 pub mod engine;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt};
 use surus_core::code;
 use surus_pg::{
     Session,
-    quote::{ident, literal},
+    quote::{ident, literal, qualified},
 };
 
 /// How a column is masked.
@@ -121,6 +121,7 @@ fn refused(text: String) -> ProveError {
 /// When a rule names what is not there, or cannot be applied.
 pub async fn apply(session: &Session, rules: &[&Rule], key: &str) -> Result<()> {
     let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut masked = Vec::new();
     for rule in rules {
         let (schema, name) = rule.name();
         let rows = session
@@ -138,10 +139,12 @@ pub async fn apply(session: &Session, rules: &[&Rule], key: &str) -> Result<()> 
             let text = format!("no clone was made: a rule masks {rule}, and there is no such column that holds values");
             return Err(refused(text));
         };
+        masked.push(Masked { rule, type_name: row.text("type")? });
         let to = expression(&rule.how, &rule.column, row.str("type")?, key);
         tables.entry(rule.target()).or_default().push(format!("{} = {to}", ident(&rule.column)));
     }
-    // Neither triggers nor foreign keys: both sides of a key have rules, or none has.
+    hold_together(session, &masked).await?;
+    // Neither triggers nor foreign keys: both sides of a key have the same rule, or none has.
     session.run("SET session_replication_role = replica; SET search_path = pg_catalog, public").await?;
     for (table, sets) in &tables {
         let failed = |error: surus_pg::AskError| {
@@ -165,6 +168,62 @@ pub async fn apply(session: &Session, rules: &[&Rule], key: &str) -> Result<()> 
     session.run("ANALYZE").await?;
     session.run("VACUUM FULL pg_statistic").await?;
     session.run("VACUUM FULL pg_statistic_ext_data").await?;
+    Ok(())
+}
+
+/// A rule whose column is there.
+struct Masked<'a> {
+    rule: &'a Rule,
+    type_name: String,
+}
+
+impl Masked<'_> {
+    /// Types of the same form make the same value of the same value.
+    fn form(&self) -> &str {
+        if self.type_name == "character varying" { "text" } else { &self.type_name }
+    }
+}
+
+/// Every pair of columns of a foreign key; those of partitions stand for their table's.
+const REFERENCES: &str = "SELECT k.conname AS name, fn.nspname AS from_schema, f.relname AS from_table, \
+     a.attname AS from_column, tn.nspname AS to_schema, t.relname AS to_table, b.attname AS to_column FROM pg_constraint k \
+     CROSS JOIN unnest(k.conkey, k.confkey) AS pair(one, other) \
+     JOIN pg_class f ON f.oid = k.conrelid JOIN pg_namespace fn ON fn.oid = f.relnamespace \
+     JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace \
+     JOIN pg_attribute a ON a.attrelid = f.oid AND a.attnum = pair.one \
+     JOIN pg_attribute b ON b.attrelid = t.oid AND b.attnum = pair.other \
+     WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY 1, 2, 3, 4";
+
+/// Sees to it that rows which refer to others still do: the same value becomes the same value on both sides of a foreign
+/// key, or NULL where it refers.
+async fn hold_together(session: &Session, masked: &[Masked<'_>]) -> Result<()> {
+    for row in session.ask(REFERENCES).await?.iter() {
+        let of = |side: &str| -> Result<_> {
+            let name = |part: &str| row.text(&format!("{side}_{part}"));
+            let (schema, table, column) = (name("schema")?, name("table")?, name("column")?);
+            let rule = masked.iter().find(|one| one.rule.name() == (&schema, &table) && one.rule.column == column);
+            Ok((rule, format!("{}.{}", qualified(&schema, &table), ident(&column))))
+        };
+        let ((from, from_name), (to, to_name)) = (of("from")?, of("to")?);
+        let kept = match (from, to) {
+            (None, None) => continue,
+            (Some(from), _) if from.rule.how == How::Null => continue,
+            (Some(from), Some(to)) if from.rule.how == to.rule.how && from.form() == to.form() => continue,
+            (Some(from), Some(to)) if from.rule.how == to.rule.how => {
+                format!("{to_name} is of type {}, {from_name} of type {}", to.type_name, from.type_name)
+            }
+            (Some(_), Some(_)) => format!("the rules of {from_name} and {to_name} differ"),
+            (Some(_), None) => format!("{from_name} is masked, and {to_name} is not"),
+            (None, Some(_)) => format!("{to_name} is masked, and {from_name} is not"),
+        };
+        let text = format!(
+            "no clone was made: rows would refer to nothing by the foreign key {} of {}: {kept}; give both columns the same \
+             rule, or the one that refers null",
+            ident(row.str("name")?),
+            qualified(row.str("from_schema")?, row.str("from_table")?)
+        );
+        return Err(refused(text));
+    }
     Ok(())
 }
 

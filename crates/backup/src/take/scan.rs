@@ -162,6 +162,10 @@ pub fn full_path(data: &Path, path: &str) -> PathBuf {
     data.join(path)
 }
 
+/// Pages of a relation's file before the next one begins, as PostgreSQL is built by default (`RELSEG_SIZE`): pages of a
+/// server that was built otherwise are not verified.
+pub const SEGMENT_PAGES: u32 = 131_072;
+
 /// The number of a relation file's first page in its relation, when its pages have checksums: `1663/16384` is 0,
 /// `16384.2` begins after two segments of 1 GiB. `None` for files that are no relation's.
 pub fn first_page(path: &str) -> Option<u32> {
@@ -172,7 +176,7 @@ pub fn first_page(path: &str) -> Option<u32> {
     let (name, segment) = name.split_once('.').unwrap_or((name, "0"));
     let relation = ["_fsm", "_vm", "_init"].iter().find_map(|fork| name.strip_suffix(fork)).unwrap_or(name);
     let digits = !relation.is_empty() && relation.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| segment.parse::<u32>().ok()?.checked_mul(131_072)).flatten()
+    digits.then(|| segment.parse::<u32>().ok()?.checked_mul(SEGMENT_PAGES)).flatten()
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub struct ServerFacts {
     pub origin: Origin,
     pub segment_size: u64,
     pub page_size: u32,
+    /// Pages of a relation's file.
+    pub segment_pages: u32,
     pub checksums: bool,
     pub tablespaces: Vec<Tablespace>,
     /// Where the server says its data directory is; `None` when the role may not know.
@@ -66,7 +68,9 @@ pub async fn connect(target: &Target) -> Result<(Session, ServerFacts)> {
         .ask(
             "SELECT (SELECT system_identifier FROM pg_control_system()) AS system, pg_is_in_recovery() AS standby, \
              (SELECT pg_size_bytes(current_setting('wal_segment_size'))) AS segment_size, \
-             current_setting('block_size')::int8 AS page_size, current_setting('data_checksums') AS checksums, \
+             current_setting('block_size')::int8 AS page_size, \
+             (SELECT setting::int8 FROM pg_settings WHERE name = 'segment_size') AS segment_pages, \
+             current_setting('data_checksums') AS checksums, \
              (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS data, \
              (SELECT extract(epoch FROM backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid()) \
              AS session_began, current_setting('wal_level') AS wal_level",
@@ -84,6 +88,7 @@ pub async fn connect(target: &Target) -> Result<(Session, ServerFacts)> {
         origin,
         segment_size: row.i64("segment_size")?.unsigned_abs(),
         page_size: u32::try_from(row.i64("page_size")?).unwrap_or(0),
+        segment_pages: row.opt_i64("segment_pages")?.and_then(|pages| u32::try_from(pages).ok()).unwrap_or(0),
         checksums: row.str("checksums")? == "on",
         tablespaces: tablespaces(&session).await?,
         data_directory: row.opt_str("data")?.map(PathBuf::from),

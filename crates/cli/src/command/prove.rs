@@ -2,6 +2,7 @@
 
 mod engine;
 mod notify;
+mod page;
 mod restore;
 mod text;
 mod window;
@@ -21,6 +22,8 @@ pub enum ProveVerb {
     Restore(Box<DrillArgs>),
     /// Which moments can be restored, which cannot, and why
     Window(Box<window::WindowArgs>),
+    /// Locate damaged pages, tell which rows are lost, and show the way back
+    Page(Box<page::PageArgs>),
 }
 
 /// Runs the command.
@@ -28,6 +31,7 @@ pub async fn run(global: &Global, verb: ProveVerb) -> Result<u8, Failure> {
     match verb {
         ProveVerb::Restore(args) => restore::run(global, *args).await,
         ProveVerb::Window(args) => window::run(*args).await,
+        ProveVerb::Page(args) => page::run(global, *args).await,
     }
 }
 

@@ -176,6 +176,15 @@ fn a_rule_that_fits_nothing_leaves_no_clone_and_an_expired_one_goes() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(3), "{said}");
     assert!(said.contains("SURUS-P041") && said.contains("people.phrases") && room.places().is_empty(), "{said}");
+    // One side of a foreign key alone would leave rows that refer to nothing.
+    let one_side =
+        RULES.replace("'letters'\ncolumn = 'email'\nhow = 'email'", "'letters'\ncolumn = 'email'\nhow = 'name'");
+    let masks = rules(&room, &one_side);
+    let refused = room.run(&["clone", "create", "staging", "--mask", &masks]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    let named = said.contains("SURUS-P041") && said.contains("letters_email_fkey of public.letters");
+    assert!(named && said.contains("differ") && room.places().is_empty(), "{said}");
     let failing = room.run(&["clone", "create", "staging", "--expires", "3s", "--check", "shop:SELECT * FROM nowhere"]);
     assert_eq!(failing.status.code(), Some(1), "{}", String::from_utf8_lossy(&failing.stderr));
     let pids = room.running();

@@ -4,6 +4,7 @@ mod crashes;
 mod damage;
 mod interrupted;
 mod others;
+mod page;
 mod proven;
 mod room;
 mod scheduled;

@@ -24,6 +24,8 @@ pub struct Relation {
     pub oid: i64,
     /// Qualified; a TOAST table is named by its table.
     pub name: String,
+    /// For SQL.
+    pub sql: String,
     /// As `pg_class.relkind`.
     pub kind: char,
     /// The access method; empty for none.
@@ -183,6 +185,7 @@ impl Bench {
             all.push(Relation {
                 oid: row.i64("oid")?,
                 name,
+                sql: qualified(row.str("schema")?, row.str("name")?),
                 kind,
                 method: row.text("method")?,
                 valid: row.bool("valid")?,

@@ -20,6 +20,7 @@ use surus_core::{
     readiness::ITEMS,
     size::{human_count, human_seconds},
 };
+use surus_pg::quote::shell as word;
 
 /// What the kind of these proofs is called in the ledger.
 pub const KIND: &str = "restore";
@@ -107,6 +108,11 @@ impl Report {
             limits: String::new(),
             swept: Vec::new(),
         }
+    }
+
+    /// The server that the backup is of, as a word for surus's own commands.
+    pub(super) fn original(&self) -> String {
+        if self.subject == self.address { "TARGET".to_owned() } else { word(&self.subject) }
     }
 
     pub(super) fn landed(&mut self, landed: &Landed) {

@@ -10,18 +10,28 @@ use super::{
     step::{Found, short},
 };
 use surus_core::monitor::Monitor;
-use surus_pg::quote::ident;
+use surus_pg::quote::{ident, shell as word};
 
 /// How much of what amcheck says of one table is kept.
 const LINES_EACH: usize = 3;
 
-const ADVICE_HEAP: &str = "Look at these blocks on the original now (surus check --prove; page checksums: pg_checksums \
-    --check, or SELECT … from the table): when they are damaged there too, this backup holds the damage, and an older \
-    one may not: surus prove restore --backup LABEL. When they are sound there, the backup or its storage is bad: surus \
-    backup verify, and take a new full one.";
-const ADVICE_BTREE: &str = "Nothing is lost in an index: REINDEX INDEX CONCURRENTLY on the original if amcheck says the \
-    same there (bt_index_check(…, true)). Damage in an index often has a cause that tables suffer from, too: look at the \
-    disk, and at collations after an upgrade of the system's library.";
+fn advice_heap(server: &str, look: &Look) -> String {
+    format!(
+        "Is it damaged on the original, which rows are lost, and the way back: surus prove page {server}{}. When it is \
+         damaged there too, this backup holds the damage, and an older one may not: surus prove restore --backup LABEL. When \
+         it is sound there, the backup or its storage is bad: surus backup verify, and take a new full one.",
+        look.first
+    )
+}
+
+fn advice_btree(server: &str, look: &Look) -> String {
+    format!(
+        "Is it damaged on the original, and the way back: surus prove page {server}{}. Nothing is lost in an index: REINDEX \
+         INDEX CONCURRENTLY. Damage in an index often has a cause that tables suffer from, too: look at the disk, and at \
+         collations after an upgrade of the system's library.",
+        look.first
+    )
+}
 
 /// What became of looking at one kind of relations.
 #[derive(Default)]
@@ -32,12 +42,19 @@ struct Look {
     /// Why some could not be looked at.
     blind: Vec<String>,
     read_only: u64,
+    /// The flags that name the first damage to `surus prove page`.
+    first: String,
 }
 
 impl Look {
     fn damage(&mut self, database: &Database, relation: &Relation, lines: Vec<String>) {
         let noun = if relation.kind == 'i' { "index" } else { "table" };
         let name = format!("{}: {noun} {}", ident(&database.name), relation.name);
+        if self.first.is_empty() {
+            let block = lines.iter().find_map(|line| block_in(line));
+            let block = block.map(|block| format!(" --block {block}")).unwrap_or_default();
+            self.first = format!(" -d {} --relation {}{block}", word(&database.name), word(&relation.sql));
+        }
         let more = lines.len().saturating_sub(LINES_EACH);
         for line in lines.iter().take(LINES_EACH) {
             self.evidence.push(format!("{name}: {}", short(line)));
@@ -54,8 +71,14 @@ impl Look {
     }
 }
 
-/// Every table with its TOAST table, in every database.
-pub fn heaps(bench: &Bench, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
+/// The block that a message names first.
+fn block_in(line: &str) -> Option<u32> {
+    let rest = &line[line.find("block ")? + "block ".len()..];
+    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
+}
+
+/// Every table with its TOAST table, in every database. `server` is the original, as surus knows it.
+pub fn heaps(bench: &Bench, server: &str, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
     let mut look = Look::default();
     let wanted = |relation: &&Relation| matches!(relation.kind, 'r' | 't' | 'm');
     let total = each(bench).filter(|(_, relation)| wanted(relation)).count();
@@ -81,7 +104,7 @@ pub fn heaps(bench: &Bench, monitor: &dyn Monitor, measured: &mut Measured) -> F
     monitor.end("tables", "");
     measured.tables = Some(look.sound + look.damaged.len() as u64);
     measured.tables_damaged = Some(look.damaged.len() as u64);
-    heaps_found(look, bench)
+    heaps_found(look, bench, server)
 }
 
 fn each(bench: &Bench) -> impl Iterator<Item = (&Database, &Relation)> {
@@ -91,12 +114,12 @@ fn each(bench: &Bench) -> impl Iterator<Item = (&Database, &Relation)> {
         .flat_map(|database| database.relations.iter().flatten().map(move |relation| (database, relation)))
 }
 
-fn heaps_found(look: Look, bench: &Bench) -> Found {
+fn heaps_found(look: Look, bench: &Bench, server: &str) -> Found {
     let all = counted(look.sound + look.damaged.len() as u64, "table", "tables");
     let databases = counted(bench.databases.len() as u64, "database", "databases");
     if !look.damaged.is_empty() {
         let text = format!("{} of {all} damaged: {}", look.damaged.len(), listed(&look.damaged));
-        return Found::bad(text, ADVICE_HEAP).with(look.evidence);
+        return Found::bad(text, advice_heap(server, &look)).with(look.evidence);
     }
     let mut notes = look.blind;
     if !bench.closed.is_empty() {
@@ -170,7 +193,7 @@ pub(super) fn said(error: &surus_pg::AskError) -> String {
 }
 
 /// Every B-tree index, in every database, compared with its table.
-pub fn indexes(bench: &Bench, deep: bool, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
+pub fn indexes(bench: &Bench, server: &str, deep: bool, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
     let mut look = Look::default();
     let mut others = 0u64;
     let mut invalid = Vec::new();
@@ -206,14 +229,14 @@ pub fn indexes(bench: &Bench, deep: bool, monitor: &dyn Monitor, measured: &mut 
     monitor.end("indexes", "");
     measured.indexes = Some(look.sound + look.damaged.len() as u64);
     measured.indexes_damaged = Some(look.damaged.len() as u64);
-    indexes_found(look, others, invalid)
+    indexes_found(look, server, others, invalid)
 }
 
-fn indexes_found(look: Look, others: u64, invalid: Vec<String>) -> Found {
+fn indexes_found(look: Look, server: &str, others: u64, invalid: Vec<String>) -> Found {
     let all = counted(look.sound + look.damaged.len() as u64, "index", "indexes");
     if !look.damaged.is_empty() {
         let text = format!("{} of {all} damaged: {}", look.damaged.len(), listed(&look.damaged));
-        return Found::bad(text, ADVICE_BTREE).with(look.evidence);
+        return Found::bad(text, advice_btree(server, &look)).with(look.evidence);
     }
     if !look.blind.is_empty() {
         let why = look.blind.first().cloned().unwrap_or_default();

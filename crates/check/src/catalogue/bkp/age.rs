@@ -45,7 +45,11 @@ fn judge(scene: &Scene<'_>, protection: &Protection) -> Judged {
     if newest.damaged_pages > 0 {
         let title =
             format!("backup {} holds {} pages that do not fit their checksums", newest.label, newest.damaged_pages);
-        let plan = Plan::advice("look at the pages with amcheck, and keep an older backup: surus backup keep");
+        let plan = Plan::advice(format!(
+            "{} looks for them on the server, tells which rows are lost, and shows the way back; keep an older backup \
+             until then: surus backup keep",
+            scene.prove_page(&[])
+        ));
         findings.push(Finding::crit("damaged", title).saw("backup", newest.label.clone()).fix(plan));
     }
     Ok(Verdict::of(findings))

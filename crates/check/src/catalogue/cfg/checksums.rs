@@ -54,11 +54,12 @@ fn judge(scene: &Scene<'_>, rows: &Rows) -> Judged {
                 .detail("Data on disk is not what was written. Until the page is restored its rows cannot be read.")
                 .saw("failed checksums", failures)
                 .saw("last one", row.text("last")?)
-                .fix(Plan::advice(
-                    "keep the newest backup from before the damage; the server's log names file and block (\"invalid page in \
-                     block\"); a standby may still have the page right: switch over, then check disk, controller and memory. \
-                     When all is repaired, SELECT pg_stat_reset() in that database clears the counter",
-                )),
+                .fix(Plan::advice(format!(
+                    "keep the newest backup from before the damage; {} finds the pages, tells which rows are lost, and shows \
+                     the way back. A standby may still have the page right: switch over, then check disk, controller and \
+                     memory. When all is repaired, SELECT pg_stat_reset() in that database clears the counter",
+                    scene.prove_page(&[])
+                ))),
         );
     }
     Ok(Verdict::of(findings))
@@ -109,6 +110,8 @@ mod tests {
             let found = on.findings();
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!((found[0].key.as_str(), found[0].severity.word()), ("cfg.checksums:database postgres", "crit"));
+            let advice = serde_json::to_string(&found[0].fix).unwrap();
+            assert!(advice.contains("surus prove page "), "{advice}");
         });
     }
 }

@@ -61,7 +61,7 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
             let sql = format!("SELECT {schema}.bt_index_check({}::regclass)", row.i64("oid")?);
             match access.session.ask(&sql).await {
                 Ok(_) => {}
-                Err(error) if is_damage(&error) => verdict.findings.push(finding(&name, &error)),
+                Err(error) if is_damage(&error) => verdict.findings.push(finding(scene, &name, &error)),
                 Err(error) if error.kind == AskErrorKind::Closed => return Err(error.into()),
                 Err(error) if error.kind == AskErrorKind::Undefined => {}
                 Err(error) => verdict = verdict.but_unknown(name, Reason::Locked(error.message)),
@@ -76,15 +76,16 @@ fn is_damage(error: &AskError) -> bool {
     matches!(error.sqlstate.as_deref(), Some("XX001" | "XX002"))
 }
 
-fn finding(name: &str, error: &AskError) -> Finding {
+fn finding(scene: &Scene<'_>, name: &str, error: &AskError) -> Finding {
+    let locate = scene.prove_page(&["-d", scene.database.unwrap_or("postgres"), "--relation", name]);
     Finding::crit(name, format!("the index {name} is damaged: {}", error.message))
         .detail("Queries that use it may miss rows or fail. The damage may not be the only one.")
         .saw("error", error.message.as_str())
         .saw("detail", error.detail.clone().unwrap_or_default())
         .saw("SQLSTATE", error.sqlstate.clone().unwrap_or_default())
         .fix(Plan::advice(format!(
-            "protect the last good backups from expiry and copy the data directory; then REINDEX INDEX CONCURRENTLY {name}, run pg_amcheck over \
-             the whole cluster, and test the hardware"
+            "protect the last good backups from expiry and copy the data directory; {locate} shows where it is and the way \
+             back: REINDEX INDEX CONCURRENTLY {name}. Then run pg_amcheck over the whole cluster, and test the hardware"
         )))
 }
 
@@ -128,6 +129,8 @@ mod tests {
                     ["idx.amcheck:postgres/public.bad"]
                 );
                 assert_eq!(found[0].severity.word(), "crit");
+                let advice = serde_json::to_string(&found[0].fix).unwrap();
+                assert!(advice.contains("-d postgres --relation public.bad shows"), "{advice}");
             },
         );
     }

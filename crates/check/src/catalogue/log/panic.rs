@@ -1,6 +1,6 @@
 use crate::{
     rule::{Access, Check, Look, Looking, RunsOn, Scope},
-    scene::Scene,
+    scene::{Scene, prove_page},
     server_log,
     verdict::Verdict,
 };
@@ -37,7 +37,8 @@ const CLASSES: &[Class] = &[
         name: "corruption",
         what: "damaged pages or files",
         means: "A page on disk is not what the server wrote. Reading on, and backing up on, may spread the loss.",
-        first: "stop writing to the table if you can, verify that the newest backup restores, then check the storage",
+        first: "stop writing to the table if you can, verify that the newest backup restores, then check the storage; surus prove \
+                page finds damaged pages and shows the way back",
         is: |entry| {
             let has = |text: &str| entry.message.contains(text);
             matches!(entry.sqlstate.as_deref(), Some("XX001" | "XX002"))
@@ -85,24 +86,30 @@ fn look<'a>(scene: &'a Scene<'a>, access: Access<'a>) -> Looking<'a> {
     Box::pin(async move {
         let tail = server_log::tail(scene, access).await?;
         let recent: Vec<&LogEntry> = tail.since(clock::now(), server_log::DAY).collect();
-        let found = judge(&recent);
+        let found = judge(scene.target, &recent);
         Ok(Verdict::of(found.into_iter().map(|finding| server_log::from_log(finding, &tail)).collect()))
     })
 }
 
-fn judge(entries: &[&LogEntry]) -> Vec<Finding> {
+fn judge(target: &str, entries: &[&LogEntry]) -> Vec<Finding> {
     let class_of = |entry: &LogEntry| CLASSES.iter().position(|class| (class.is)(entry));
     let mut findings = Vec::new();
     for (at, class) in CLASSES.iter().enumerate() {
         let mine: Vec<&&LogEntry> = entries.iter().filter(|entry| class_of(entry) == Some(at)).collect();
         let Some(last) = mine.last() else { continue };
         let message: String = last.message.chars().take(300).collect();
+        // A message that names a page leads to it.
+        let page = mine.iter().rfind(|entry| entry.message.contains(" in block ") || entry.message.contains(" block "));
+        let first = match page.filter(|_| class.name == "corruption") {
+            Some(entry) => format!("{}; {}", prove_page(target, &["--log", &entry.message]), class.first),
+            None => class.first.to_owned(),
+        };
         findings.push(
             Finding::crit(class.name, format!("the log tells of {}, last {}", class.what, server_log::when(last)))
                 .detail(class.means)
                 .measured("lines", mine.len(), "lines")
                 .saw("last line", message)
-                .fix(Plan::advice(class.first)),
+                .fix(Plan::advice(first)),
         );
     }
     findings
@@ -150,10 +157,14 @@ mod tests {
             entry(Level::Error, "out of memory"),
             entry(Level::Panic, "could not locate a valid checkpoint record"),
         ];
-        let found = judge(&entries.iter().collect::<Vec<_>>());
+        let found = judge("shop", &entries.iter().collect::<Vec<_>>());
         assert_eq!(
             found.iter().map(|f| f.object.as_str()).collect::<Vec<_>>(),
             ["corruption", "disk_full", "panic", "out_of_memory"]
         );
+        let page = entry(Level::Error, "invalid page in block 7 of relation base/5/16384");
+        let advice = serde_json::to_string(&judge("shop", &[&page])[0].fix).unwrap();
+        let command = "surus prove page shop --log 'invalid page in block 7 of relation base/5/16384'";
+        assert!(advice.contains(command), "{advice}");
     }
 }

@@ -68,6 +68,11 @@ pub enum Tool {
 }
 
 impl OtherArgs {
+    /// Was anything said of other tools?
+    pub fn is_given(&self) -> bool {
+        self.wish().is_some()
+    }
+
     /// None when nothing was said of other tools.
     fn wish(&self) -> Option<Wish> {
         let kind = self.engine.map(|tool| match tool {
