@@ -36,7 +36,7 @@ pub enum Aim {
     All,
     /// A relation of a database: one block of a fork, or all of it.
     Relation { name: String, fork: Fork, block: Option<u32> },
-    /// A file below the data directory, as PostgreSQL's messages name it: one block of the relation, or all of the file.
+    /// A file below the data directory, as PostgreSQL's messages name it: one block, or all of the fork.
     File { path: String, block: Option<u32> },
     /// A line of a log.
     Line(String),

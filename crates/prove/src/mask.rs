@@ -194,8 +194,8 @@ const REFERENCES: &str = "SELECT k.conname AS name, fn.nspname AS from_schema, f
      JOIN pg_attribute b ON b.attrelid = t.oid AND b.attnum = pair.other \
      WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY 1, 2, 3, 4";
 
-/// Sees to it that rows which refer to others still do: the same value becomes the same value on both sides of a foreign
-/// key, or NULL where it refers.
+/// Sees to it that rows which refer to others still do: the same value becomes the same value on both sides of a
+/// foreign key, or NULL where it refers.
 async fn hold_together(session: &Session, masked: &[Masked<'_>]) -> Result<()> {
     for row in session.ask(REFERENCES).await?.iter() {
         let of = |side: &str| -> Result<_> {

@@ -282,7 +282,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
-/// The data directory, when it is on this machine and ours to read: same cluster, and its server is the one that answers.
+/// The data directory, when it is on this machine and ours to read: same cluster, and its server is the one that
+/// answers.
 fn local(
     session: &Session,
     data: Option<&std::path::Path>,

@@ -17,7 +17,7 @@ impl Geometry {
     pub fn new(page_size: u64, segment_pages: u64) -> Option<Self> {
         let fits = page_size.is_power_of_two() && (1024..=32_768).contains(&page_size) && segment_pages > 0;
         let segment_pages = u32::try_from(segment_pages).ok()?;
-        fits.then(|| Self { page_size: page_size as usize, segment_pages })
+        fits.then_some(Self { page_size: page_size as usize, segment_pages })
     }
 
     /// From a control file.

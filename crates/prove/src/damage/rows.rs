@@ -59,8 +59,8 @@ pub struct Known {
 pub enum Version {
     /// Both were last changed at this position: these are exactly the rows.
     Same { lsn: Lsn },
-    /// The damaged one was changed later; that many versions of rows on it are of later transactions, as far as it can be
-    /// read.
+    /// The damaged one was changed later; that many versions of rows on it are of later transactions, as far as it can
+    /// be read.
     Later { copy: Lsn, damaged: Lsn, rows: Option<usize> },
     /// The damaged page does not tell.
     Unknown { why: String },

@@ -16,6 +16,16 @@ use surus_pg::quote::{ident, literal, shell as word};
 /// Rows that are named in a command, at most.
 const NAMED: usize = 300;
 
+/// The time, as `surus diff` takes it.
+const NOW: &str = r#"SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
+/// A transaction of its own, at which a recovery to the time above ends: what comes after it marks entries of indexes
+/// as dead for want of their rows, and the WAL has such marks before the transaction that makes them commits.
+const END: &str = "SELECT pg_current_xact_id()";
+/// Archives what was written, and waits for it, ten minutes at most.
+const WAIT: &str = "DO $$ DECLARE last text := pg_walfile_name(pg_switch_wal()); BEGIN FOR i IN 1..1200 LOOP \
+     EXIT WHEN (SELECT last_archived_wal >= last FROM pg_stat_archiver); PERFORM pg_sleep(0.5); \
+     PERFORM pg_stat_clear_snapshot(); END LOOP; END $$";
+
 /// One way, or a step before all ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
@@ -310,17 +320,26 @@ impl Guide<'_> {
         }
     }
 
-    /// The rows come back by their keys: those that moved to other pages since are not touched.
-    fn diff(&self, known: &Known, repository: &str) -> Vec<String> {
+    /// The rows come back by their keys: those that moved to other pages since are not touched. `at` is a word.
+    fn diff(&self, known: &Known, repository: &str, at: &str) -> Vec<String> {
         let dsn = word(&self.dsn());
         vec![
             format!(
-                "surus diff {} --where {} --at latest {repository} --vanished-only --repair rows.sql {dsn}",
+                "surus diff {} --where {} --at {at} {repository} --vanished-only --repair rows.sql {dsn}",
                 word(&known.table),
                 word(&condition(known))
             ),
             format!("psql -X -v ON_ERROR_STOP=1 {dsn} -f rows.sql"),
         ]
+    }
+
+    /// Throws away what cannot be read, and brings back what was there just before: later WAL lacks it, too.
+    fn in_place(&self, known: &Known, repository: &str, statements: Vec<String>) -> Vec<String> {
+        let statements = [vec![END.to_owned()], statements, vec![WAIT.to_owned()]].concat();
+        let mut commands =
+            vec![format!("moment=$(psql -XAt {} -c {})", word(&self.dsn()), word(NOW)), psql(&self.dsn(), &statements)];
+        commands.extend(self.diff(known, repository, "\"$moment\""));
+        commands
     }
 
     fn table(&self, relation: &Relation) -> Vec<Advice> {
@@ -345,8 +364,10 @@ impl Guide<'_> {
         } else {
             return all;
         };
-        let mut commands = vec![psql(&self.dsn(), &sql)];
-        commands.extend(self.diff(known, repository));
+        let mut commands = match refused {
+            true => self.in_place(known, repository, sql),
+            false => [vec![psql(&self.dsn(), &sql)], self.diff(known, repository, "latest")].concat(),
+        };
         commands.push(self.again(relation));
         all.push(Advice::new(text).with(commands));
         all
@@ -365,10 +386,10 @@ impl Guide<'_> {
                 sql.push(format!("DELETE FROM ONLY {table} WHERE {}", condition(known)));
             }
             sql.push(format!("VACUUM FULL {table}"));
-            let mut commands = vec![psql(&self.dsn(), &sql)];
-            if !known.rows.is_empty() {
-                commands.extend(self.diff(known, repository));
-            }
+            let mut commands = match known.rows.is_empty() {
+                true => vec![psql(&self.dsn(), &sql)],
+                false => self.in_place(known, repository, sql),
+            };
             commands.push(self.again(relation));
             let text = "Only where neither is possible, and only with that copy of the directory: in place. The rows whose \
                         values are cut off are removed, all others go into a new file, without this page (that is what the \

@@ -38,7 +38,7 @@ Exit status: 0 nothing damaged was found · 1 pages are damaged · 2 usage, or n
 pub struct PageArgs {
     /// The server: a connection string or a target of surus.toml [default: PG*]
     #[arg(value_name = "TARGET|DSN")]
-    pub server: Option<String>,
+    pub target: Option<String>,
     /// The relation: table, index, TOAST table, …
     #[arg(long, value_name = "NAME", group = "aim")]
     pub relation: Option<String>,
@@ -112,7 +112,7 @@ impl PageArgs {
 
     /// The target of surus.toml that is meant.
     fn named<'a>(&self, config: &'a Config) -> Option<&'a crate::config::TargetConfig> {
-        let name = self.server.as_ref()?;
+        let name = self.target.as_ref()?;
         config.target.iter().find(|target| target.name == *name)
     }
 
@@ -174,7 +174,7 @@ pub async fn run(global: &Global, args: PageArgs) -> Result<u8, Failure> {
 
 /// The server: a target of the configuration, else a connection string.
 fn target(args: &PageArgs, config: &Config) -> Result<Target, Failure> {
-    let dsn = match (args.named(config), &args.server) {
+    let dsn = match (args.named(config), &args.target) {
         (Some(named), _) => named.resolved_dsn()?,
         (None, Some(text)) if !text.contains(['=', '/', ':']) => {
             let text = format!("nothing was looked at: there is no [[target]] named \"{text}\" in surus.toml");
@@ -233,7 +233,7 @@ fn asked_text(engine: &dyn Engine, moment: &Moment) -> String {
 
 /// The words that the commands of the way back need.
 fn names(global: &Global, args: &PageArgs, config: &Config, meant: Option<&Meant>) -> Names {
-    let mut server = args.server.as_ref().map(|text| format!(" {}", word(text))).unwrap_or_default();
+    let mut server = args.target.as_ref().map(|text| format!(" {}", word(text))).unwrap_or_default();
     let mut common = String::new();
     if let Some(file) = &global.config {
         common = format!(" --config {}", word(&file.display().to_string()));
