@@ -2,6 +2,7 @@
 
 use crate::{
     error::Result,
+    expire,
     manifest::{About, Manifest},
     repo::{
         Cluster,
@@ -57,6 +58,8 @@ pub struct Catalogue {
     /// Other files of pg_wal: histories, backup histories, partial segments.
     pub others: Vec<Entry>,
     pub segment_size: u64,
+    /// The number of the segment before which the retention has let WAL go.
+    pub let_go_before: u64,
 }
 
 impl Catalogue {
@@ -70,6 +73,7 @@ impl Catalogue {
             catalogue.begun.extend(cluster.repo.note::<BeginNote>(&entry.name)?);
         }
         catalogue.segment_size = cluster.mark()?.map_or(16 << 20, |mark| mark.segment_size);
+        catalogue.let_go_before = expire::let_go_before(cluster, catalogue.segment_size)?;
         for entry in cluster.repo.place().list(&cluster.names.wal_folder(None))? {
             let file = entry.name.rsplit_once('/').map_or("", |(_, file)| file);
             match Segment::parse(file, catalogue.segment_size) {
@@ -99,6 +103,21 @@ impl Catalogue {
             None => Some(format!("builds on {parent}, which is not there")),
             Some(parent) => self.trouble(parent).map(|why| format!("builds on {}, which {why}", parent.about.label)),
         }
+    }
+
+    /// The numbers of segments that are missing on a timeline between others, from `from` on: without what the
+    /// retention has let go.
+    pub fn missing_between(&self, timeline: &TimelineWal, from: u64) -> Vec<(u64, u64)> {
+        let mut missing = Vec::new();
+        let mut before: Option<u64> = None;
+        for number in timeline.segments.range(from..) {
+            let first = before.map_or(*number, |before| (before + 1).max(self.let_go_before));
+            if first < *number {
+                missing.push((first, *number - 1));
+            }
+            before = Some(*number);
+        }
+        missing
     }
 
     /// The segments that a backup needs to become consistent and that are not archived.

@@ -55,7 +55,11 @@ impl BackupError {
             Self::Place(error) => error.code(),
             Self::Damaged { .. } | Self::Missing { .. } => code::REPO_DAMAGED,
             Self::Refused { code, .. } => *code,
-            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::BACKUP_NO_ROOM,
+            Self::File { source, .. }
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                code::BACKUP_NO_ROOM
+            }
             Self::File { .. } => code::BACKUP_FILE,
             Self::Connect(error) => error.code,
             Self::Ask(error) => error.code(),

@@ -5,10 +5,13 @@ pub mod plan;
 use crate::{
     catalogue::Catalogue,
     error::{BackupError, Result},
-    repo::Cluster,
+    repo::{Cluster, json},
     take::mark::BeginNote,
+    wal::name::Segment,
 };
+use jiff::Timestamp;
 use plan::{Plan, Retention};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use surus_core::{clock, code, monitor::Monitor};
 
@@ -30,6 +33,25 @@ pub struct Expired {
     pub leftovers: Vec<String>,
     /// Stored bytes of it all.
     pub bytes: u64,
+}
+
+/// Up to where WAL was let go, on every timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ExpiredNote {
+    /// The name of the first segment that stayed.
+    wal_before: String,
+    at: Timestamp,
+}
+
+/// The number of the segment before which WAL was let go, except that of kept backups; 0 when none was. Its absence is
+/// no loss.
+///
+/// # Errors
+/// When the note cannot be read.
+pub fn let_go_before(cluster: &Cluster, segment_size: u64) -> Result<u64> {
+    let note = cluster.repo.note::<ExpiredNote>(&cluster.names.expired())?;
+    let segment = note.and_then(|note| Segment::parse(&note.wal_before, segment_size));
+    Ok(segment.map_or(0, |segment| segment.number))
 }
 
 /// What would go.
@@ -62,12 +84,26 @@ pub fn carry_out(cluster: &Cluster, catalogue: &Catalogue, plan: &Plan, monitor:
     let stored = catalogue.wal.values().map(|wal| (wal.stored, wal.segments.len().max(1) as u64));
     let mean = stored.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     expired.bytes += mean.0 / mean.1.max(1) * doomed.len() as u64;
+    if let Some(from) = plan.wal_from.as_ref().filter(|_| !doomed.is_empty()) {
+        note_what_goes(cluster, from, catalogue.segment_size)?;
+    }
     for names in doomed.chunks(AT_ONCE) {
         place.delete(names)?;
     }
     expired.segments = doomed.len();
     sweep(cluster, &mut expired)?;
     Ok(expired)
+}
+
+/// Writes down that WAL before this segment goes, before it does: else its absence would look like a loss between a
+/// kept backup and the next one.
+fn note_what_goes(cluster: &Cluster, from: &str, segment_size: u64) -> Result<()> {
+    let number = Segment::parse(from, segment_size).map_or(0, |segment| segment.number);
+    if number > let_go_before(cluster, segment_size)? {
+        let note = ExpiredNote { wal_before: from.to_owned(), at: clock::now() };
+        cluster.repo.place().replace(&cluster.names.expired(), &json(&note))?;
+    }
+    Ok(())
 }
 
 /// A backup that began since may build on what is to go.
@@ -106,15 +142,17 @@ fn sweep(cluster: &Cluster, expired: &mut Expired) -> Result<()> {
         .filter_map(|entry| Some(entry.name.strip_prefix(&folder)?.split_once('/')?.0.to_owned()))
         .collect();
     for label in labels {
-        if place.read_range(&cluster.names.manifest(&label), 0..1)?.is_some() {
-            continue;
-        }
+        // The mark before the manifest: a backup that is done writes its manifest and then takes its mark away. Asked
+        // the other way round, one that ends in between would have neither, and lose its data.
         let begun = cluster.repo.note::<BeginNote>(&cluster.names.begun(&label))?;
         if let Some(note) = &begun {
             let silent_ms = clock::now_ms() - note.alive_at.as_millisecond();
             if note.alive() || silent_ms < LEFTOVERS_FOR_MS {
                 continue;
             }
+        }
+        if place.read_range(&cluster.names.manifest(&label), 0..1)?.is_some() {
+            continue;
         }
         expired.bytes += remove_data(cluster, &label)?;
         place.delete(&[cluster.names.begun(&label)])?;

@@ -67,14 +67,13 @@ fn gaps(catalogue: &Catalogue) -> Vec<WalGap> {
     let oldest = catalogue.backups.iter().map(|listed| listed.about.start_lsn.0 / size).min().unwrap_or(0);
     let mut gaps = Vec::new();
     for (timeline, wal) in &catalogue.wal {
-        let mut before: Option<u64> = None;
-        for number in wal.segments.range(oldest..) {
-            if let Some(last) = before.filter(|last| last + 1 < *number) {
-                let name = |number| Segment { timeline: *timeline, number, size }.to_string();
-                gaps.push(WalGap { first: name(last + 1), last: name(number - 1), segments: number - last - 1 });
-            }
-            before = Some(*number);
-        }
+        let name = |number| Segment { timeline: *timeline, number, size }.to_string();
+        let missing = catalogue.missing_between(wal, oldest).into_iter();
+        gaps.extend(missing.map(|(first, last)| WalGap {
+            first: name(first),
+            last: name(last),
+            segments: last - first + 1,
+        }));
     }
     gaps
 }

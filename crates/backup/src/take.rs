@@ -136,6 +136,7 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
         let wal = WalWanted::of(&facts, &ended, start_lsn);
         let segments_pushed = brought + wal.await_in(&cluster, data.as_deref(), codec, within, &monitor)?;
         parents_are_there(&cluster, manifest.about.parent.clone())?;
+        bundles_are_there(&cluster, &manifest)?;
         catalogue::write_manifest(&cluster, &manifest)?;
         mark.done()?;
         let files = manifest.files.len() as u64;
@@ -259,6 +260,19 @@ fn parents_are_there(cluster: &Cluster, parent: Option<String>) -> Result<()> {
         next = about.parent;
     }
     Ok(())
+}
+
+/// What the manifest is about to name must be there, also what was taken over from a backup that was broken off: an
+/// expiry that took that for forgotten may have removed it.
+fn bundles_are_there(cluster: &Cluster, manifest: &Manifest) -> Result<()> {
+    let label = &manifest.about.label;
+    let there = cluster.repo.place().list(&cluster.names.data_folder(Some(label)))?;
+    let there: BTreeSet<_> = there.into_iter().map(|entry| entry.name).collect();
+    let wanted: BTreeSet<_> = manifest.chunks.iter().map(|chunk| chunk.bundle).collect();
+    match wanted.into_iter().map(|bundle| cluster.names.bundle(label, bundle)).find(|name| !there.contains(name)) {
+        Some(name) => Err(cluster.repo.missing(&name, "the backup that was being taken")),
+        None => Ok(()),
+    }
 }
 
 /// The WAL without which a backup is none.

@@ -11,6 +11,7 @@
 //! | `SYSTEM/data/LABEL/…` | its data: bundles `b000000` … and an index of each, `i000000` … |
 //! | `SYSTEM/manifest/LABEL` | what makes it a backup; written last |
 //! | `SYSTEM/hole/SEGMENT.json` | WAL that was given up, and why |
+//! | `SYSTEM/expired.json` | up to where the retention has let WAL go |
 //! | `SYSTEM/keep/LABEL.json`, `SYSTEM/verified/LABEL.json` | what was said and learnt about a backup |
 
 /// The mark of a repository.
@@ -108,6 +109,11 @@ impl ClusterNames {
     /// The folder of holes.
     pub fn hole_folder(self) -> String {
         format!("{}/hole/", self.system_identifier)
+    }
+
+    /// Up to where the retention has let WAL go.
+    pub fn expired(self) -> String {
+        format!("{}/expired.json", self.system_identifier)
     }
 
     /// The backup is to be kept.

@@ -30,6 +30,8 @@ pub struct Known {
     pub backups: Vec<BackupSpan>,
     /// Segments that were given up.
     pub holes: Vec<Segment>,
+    /// The number of the segment before which a retention has let WAL go: only what a backup needs is missing there.
+    pub let_go_before: u64,
 }
 
 /// Consecutive segments of a timeline.
@@ -45,6 +47,12 @@ impl Range {
     /// How many segments.
     pub fn count(self) -> u64 {
         self.last.number - self.first.number + 1
+    }
+
+    /// Without what is before this number.
+    fn from(self, number: u64) -> Option<Range> {
+        let first = Segment { number: self.first.number.max(number), ..self.first };
+        (first.number <= self.last.number).then_some(Range { first, ..self })
     }
 
     fn touches(self, other: Range) -> bool {
@@ -108,7 +116,8 @@ pub fn look(known: &Known) -> Vec<TimelineWal> {
     }
     let mut missing: Vec<Range> = Vec::new();
     for history in histories.values() {
-        missing.extend(missing_on_the_way(history, &runs, size));
+        let between = missing_on_the_way(history, &runs, size).into_iter();
+        missing.extend(between.filter_map(|range| range.from(known.let_go_before)));
     }
     for backup in &known.backups {
         missing.extend(missing_for(backup, &runs, size));
@@ -275,6 +284,19 @@ mod tests {
         assert_eq!(timelines[0].gaps[0].breaks, ["b"]);
         assert_eq!(timelines[0].gaps[1].breaks, ["c"]);
         assert_eq!((timelines[0].count, timelines[0].last.unwrap().number), (6, 10));
+    }
+
+    #[test]
+    fn what_a_retention_let_go_is_no_gap_unless_a_backup_needs_it() {
+        let kept = BackupSpan { label: "kept".into(), timeline: 1, start: Lsn(2 * SIZE), stop: Lsn(4 * SIZE) };
+        let mut known = Known { segments: segments(1, [2, 3, 9, 12]), backups: vec![kept], ..Known::default() };
+        assert_eq!(gaps(&known), [(1, 4, 8), (1, 10, 11)]);
+        known.let_go_before = 8;
+        assert_eq!(gaps(&known), [(1, 8, 8), (1, 10, 11)]);
+        known.let_go_before = 9;
+        assert_eq!(gaps(&known), [(1, 10, 11)]);
+        known.segments = segments(1, [2, 9, 10]);
+        assert_eq!(gaps(&known), [(1, 3, 3)]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     catalogue,
     error::{BackupError, Result},
+    expire,
     repo::{Cluster, container::Damage, container::Kind},
 };
 use surus_core::code;
@@ -62,7 +63,8 @@ pub fn survey(cluster: &Cluster) -> Result<Known> {
     let names = listed.iter().filter_map(|entry| entry.name.rsplit('/').next());
     let segments = names.filter_map(|name| Segment::parse(name, size)).collect();
     let holes = hole::list(cluster)?.iter().filter_map(|note| Segment::parse(&note.segment, size)).collect();
-    Ok(Known { segments, histories: histories(cluster)?, backups: backups(cluster)?, holes })
+    let let_go_before = expire::let_go_before(cluster, size)?;
+    Ok(Known { segments, histories: histories(cluster)?, backups: backups(cluster)?, holes, let_go_before })
 }
 
 fn backups(cluster: &Cluster) -> Result<Vec<BackupSpan>> {

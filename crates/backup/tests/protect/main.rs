@@ -1,5 +1,6 @@
 //! Backups of real servers, and what becomes of them.
 
+mod faults;
 mod scene;
 mod stream;
 mod take;

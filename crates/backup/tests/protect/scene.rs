@@ -1,8 +1,14 @@
 //! A server and a repository for it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use surus_backup::{
     Cluster, Repo,
+    restore::{Plan, RestoreOptions, directory::SpaceMap, target::RecoveryTarget},
     take::{TakeOptions, Taken, take},
 };
 use surus_core::monitor::{Monitor, Silent};
@@ -49,5 +55,35 @@ impl Scene {
 
     pub fn take(&self, options: &TakeOptions) -> Taken {
         self.try_take(options).unwrap()
+    }
+}
+
+/// Restores the newest backup; gives a checksum of every file that was written, but of the one that holds the time.
+pub fn restored(cluster: &Cluster, to: &Path) -> surus_backup::Result<BTreeMap<String, u32>> {
+    let options = RestoreOptions {
+        to: to.to_owned(),
+        backup: None,
+        target: RecoveryTarget::default(),
+        delta: false,
+        spaces: SpaceMap::default(),
+        workers: 2,
+        fetch: vec!["/bin/false".into()],
+        keep_archiving: false,
+    };
+    Plan::make(cluster, &options)?.carry_out(&Silent)?;
+    let mut sums = BTreeMap::new();
+    content(to, to, &mut sums);
+    Ok(sums)
+}
+
+fn content(folder: &Path, top: &Path, into: &mut BTreeMap<String, u32>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            content(&path, top, into);
+        } else if !path.ends_with("backup_manifest") {
+            let name = path.strip_prefix(top).unwrap().display().to_string();
+            into.insert(name, crc32c::crc32c(&fs::read(&path).unwrap()));
+        }
     }
 }

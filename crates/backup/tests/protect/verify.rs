@@ -1,15 +1,19 @@
 //! Damage in a repository is seen, all of it, and told with the names of what is hit.
 
-use crate::scene::Scene;
+use crate::scene::{Scene, restored};
 use std::{fs, path::PathBuf, time::Duration};
 use surus_backup::{
-    catalogue::Catalogue,
+    catalogue::{Catalogue, Keep},
     expire::{carry_out, decide, plan::Retention},
     manifest::BackupKind,
+    protection,
+    repo::codec::Codec,
     take::TakeOptions,
     verify::{Fault, Verdict, VerifyOptions, verify_backup, verify_wal},
+    wal::{gaps, push::push_file, survey::survey},
 };
 use surus_core::{code, monitor::Silent};
+use surus_testkit::Server;
 
 const NEW_ONLY: VerifyOptions = VerifyOptions { workers: 2, again_after: Duration::from_secs(86_400) };
 const EVERYTHING: VerifyOptions = VerifyOptions { workers: 2, again_after: Duration::ZERO };
@@ -46,6 +50,11 @@ fn every_flipped_byte_and_cut_file_is_seen() {
     collect(&scene.folder().join(scene.system().to_string()), &mut files);
     files.retain(|path| !path.to_string_lossy().contains("/verified/"));
     files.sort();
+    let dir = tempfile::tempdir().unwrap();
+    let expected = restored(&scene.cluster(), &dir.path().join("good")).unwrap();
+    // All of them in the long form.
+    let restore_each = if damages() >= 500 { 1 } else { 10 };
+    let (mut refused, mut untouched) = (0, 0);
     let mut random = fastrand(42);
     for number in 0..damages() {
         let path = &files[random() as usize % files.len()];
@@ -65,8 +74,26 @@ fn every_flipped_byte_and_cut_file_is_seen() {
             Ok(verdicts) => verdicts.iter().any(|verdict| !verdict.good()),
         };
         assert!(seen, "{} {what} {at} of {} was not seen", path.display(), whole.len());
+        if number % restore_each == 0 {
+            // What the damage is in may not be needed for the files; then they are what they were.
+            let to = dir.path().join(number.to_string());
+            let result = restored(&scene.cluster(), &to);
+            drop(fs::remove_dir_all(&to));
+            match result {
+                Err(_) => refused += 1,
+                Ok(sums) => {
+                    assert!(sums == expected, "{} {what} {at} came into a restore", path.display());
+                    untouched += 1;
+                }
+            }
+        }
         fs::write(path, &whole).unwrap();
     }
+    eprintln!(
+        "summary: {} damages were all seen; {refused} restores were refused, {untouched} did not need what was damaged",
+        damages()
+    );
+    assert!(refused > 0);
     assert!(verify(&scene, EVERYTHING).unwrap().iter().all(Verdict::good), "the scene is whole again");
 }
 
@@ -130,6 +157,50 @@ fn expiry_removes_what_no_one_needs_and_nothing_else() {
     assert!(!scene.folder().join(cluster.names.data_folder(Some(&first.about.label))).exists());
     let (_, again) = decide(&cluster, retention).unwrap();
     assert!(again.backups.is_empty() && again.segments.is_empty());
+}
+
+#[test]
+fn what_expires_between_a_kept_backup_and_the_next_is_no_gap() {
+    let scene = Scene::with(Server::builder().setting("wal_keep_size", "1GB").start());
+    let full = TakeOptions { kind: Some(BackupKind::Full), ..TakeOptions::default() };
+    let switch = || scene.server.sql("SELECT pg_logical_emit_message(true, 'test', 'x'), pg_switch_wal()");
+    let archive = || {
+        let pg_wal = scene.server.data_dir().join("pg_wal");
+        let now = scene.server.value("SELECT pg_walfile_name(pg_current_wal_lsn()) AS v");
+        let first = scene.cluster().repo.place().list(&scene.cluster().names.wal_folder(None)).unwrap()[0].name.clone();
+        let mut wal = Vec::new();
+        collect(&pg_wal, &mut wal);
+        for path in wal {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.len() == 24 && name < now.as_str() && *name > *first.rsplit('/').next().unwrap() {
+                push_file(&scene.repo, &path, Some(scene.system()), Codec::Lz4).unwrap();
+            }
+        }
+    };
+    let kept = scene.take(&full).about;
+    let mark = Keep { reason: "the year's".into(), since: kept.stopped_at, until: None };
+    scene.cluster().keep(&kept.label, &mark).unwrap();
+    (0..4).for_each(|_| switch());
+    archive();
+    scene.take(&full);
+    (0..4).for_each(|_| switch());
+    archive();
+    let cluster = scene.cluster();
+    let gaps = || {
+        let by_name = gaps::look(&survey(&cluster).unwrap()).into_iter().flat_map(|timeline| timeline.gaps);
+        (by_name.map(|gap| gap.range.first.to_string()).collect::<Vec<_>>(), protection::look(&cluster).unwrap().gaps)
+    };
+    assert_eq!(gaps(), (Vec::new(), Vec::new()));
+    let (catalogue, plan) = decide(&cluster, Retention { full: Some(1), ..Retention::default() }).unwrap();
+    assert!(carry_out(&cluster, &catalogue, &plan, &Silent).unwrap().segments > 2);
+    assert_eq!(gaps(), (Vec::new(), Vec::new()));
+    assert!(verify(&scene, EVERYTHING).unwrap().iter().all(Verdict::good));
+    // What is lost after that is one.
+    let names = cluster.repo.place().list(&cluster.names.wal_folder(None)).unwrap();
+    let lost = names[names.len() - 2].name.clone();
+    cluster.repo.place().delete(std::slice::from_ref(&lost)).unwrap();
+    let (by_name, protection) = gaps();
+    assert!(lost.ends_with(&by_name[0]) && protection.len() == 1, "{lost} {by_name:?} {protection:?}");
 }
 
 fn collect(folder: &std::path::Path, files: &mut Vec<PathBuf>) {

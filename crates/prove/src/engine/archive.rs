@@ -33,6 +33,8 @@ pub struct Archive {
     pub segment_size: u64,
     /// Segments that were given up, or that the tool says it has and has not.
     pub holes: Vec<Segment>,
+    /// The number of the segment before which a retention has let WAL go, as far as the tool says it.
+    pub let_go_before: u64,
     /// Troubles with what is there, in plain words.
     pub troubles: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl Archive {
             histories: self.histories.clone(),
             backups: backups.iter().filter_map(span).collect(),
             holes: self.holes.clone(),
+            let_go_before: self.let_go_before,
         }
     }
 

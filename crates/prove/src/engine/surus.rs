@@ -84,7 +84,8 @@ impl Engine for Surus {
             Kept { segment: *segment, plain_size: None, at: at.and_then(|ms| Timestamp::from_millisecond(*ms).ok()) }
         };
         let segments = known.segments.iter().map(kept).collect();
-        Ok(Archive { holes: known.holes, ..Archive::new(segments, known.histories, size) })
+        let let_go_before = known.let_go_before;
+        Ok(Archive { holes: known.holes, let_go_before, ..Archive::new(segments, known.histories, size) })
     }
 
     fn restore(&self, order: &Order<'_>) -> Result<Landed> {

@@ -129,7 +129,7 @@ fn as_text(out: &mut String, cluster: &Cluster, catalogue: &Catalogue) {
     for (timeline, wal) in &catalogue.wal {
         let (Some(first), Some(last)) = (wal.segments.first(), wal.segments.last()) else { continue };
         let name = |number: u64| Segment { timeline: *timeline, number, size: catalogue.segment_size };
-        let gaps = last - first + 1 - wal.segments.len() as u64;
+        let gaps: u64 = catalogue.missing_between(wal, 0).iter().map(|(first, last)| last - first + 1).sum();
         let gap = if gaps == 0 { String::new() } else { format!(", {}", Paint::crit(format!("{gaps} missing"))) };
         let stored = Bytes(wal.stored);
         let count = wal.segments.len();
