@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
 };
 use clap::Args;
-use std::sync::Arc;
+use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 use surus_backup::{
     BackupError, Cluster, Repo,
     repo::{
@@ -18,6 +18,7 @@ use surus_backup::{
     },
 };
 use surus_core::code;
+use surus_pg::account::Account;
 
 /// The flags of every command that needs a repository.
 #[derive(Debug, Clone, Args)]
@@ -47,11 +48,19 @@ impl RepoArgs {
         Ok(Repo::unlock(place_at(&way.address, &way.credentials)?, way.key.as_ref())?)
     }
 
+    /// Opens the repository where there is one.
+    pub fn find(&self) -> Result<Option<Repo>, Failure> {
+        match self.open() {
+            Err(failure) if failure.code == code::REPO_ABSENT => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// Opens the repository, or makes it: encrypted, when a key is given.
     pub fn open_or_create(&self) -> Result<Repo, Failure> {
         let way = self.way()?;
         if let Address::Folder(folder) = &way.address {
-            LocalPlace::new(folder.clone()).make()?;
+            make_folder(folder)?;
         }
         Ok(Repo::unlock_or_create(place_at(&way.address, &way.credentials)?, way.key.as_ref())?)
     }
@@ -106,6 +115,23 @@ impl RepoArgs {
         }
         Ok(Way { address: self.repo.parse()?, credentials: Credentials::default(), key: None })
     }
+}
+
+/// Makes the folder where there is none. What root makes in a folder of his own would be his alone, and the server
+/// whose WAL is to go there could not write it.
+fn make_folder(folder: &Path) -> Result<(), Failure> {
+    let new = !folder.exists();
+    LocalPlace::new(folder.to_owned()).make()?;
+    let server = Account::unprivileged().ok().filter(|account| account.name() == Some("postgres"));
+    if let Some(account) = server.filter(|_| new && owned_by_root(folder)) {
+        account.own(folder).map_err(BackupError::from)?;
+    }
+    Ok(())
+}
+
+/// Is it root's?
+pub fn owned_by_root(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|about| about.uid() == 0)
 }
 
 /// Opens the repository that a flag names; its key is that of SURUS_REPO_KEY, when it has one.

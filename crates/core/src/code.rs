@@ -132,7 +132,7 @@ codes! {
     EVENT_REFUSED "SURUS-V001" Usage "the event was not kept" "The message says what to change; examples: surus event add --help"
     // B: backups, WAL and restores
     REPO_ADDRESS "SURUS-B001" Usage "the repository's address is not valid" "Write a folder (/var/lib/surus/repo), s3://bucket/folder, gs://bucket/folder or azure://container/folder; examples: surus backup --help"
-    REPO_ABSENT "SURUS-B002" Precondition "there is no repository" "Check the address, and that the folder is mounted; the first surus backup run makes a repository."
+    REPO_ABSENT "SURUS-B002" Precondition "there is no repository" "Check the address, and that the folder is mounted. Where there never was one: surus backup init --repo PLACE makes it, before archive_command is set."
     REPO_FOREIGN "SURUS-B003" Precondition "the place holds something else" "Give an empty folder of its own to the repository."
     REPO_NEWER "SURUS-B004" Precondition "the repository was written by a newer surus" "Use that version or newer."
     REPO_UNREACHABLE "SURUS-B005" Outside "the repository cannot be reached" "Check the network, the mount and the address, then run the command again; what was acknowledged is there."

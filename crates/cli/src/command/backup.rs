@@ -1,6 +1,7 @@
 //! `surus backup`: one module per verb.
 
 mod expire;
+mod init;
 mod key;
 mod list;
 mod run;
@@ -11,6 +12,8 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub enum BackupVerb {
+    /// Make a repository, before the first WAL or backup
+    Init(init::InitArgs),
     /// Take a backup: full, or of what changed since the last one
     Run(run::RunArgs),
     /// Backups and WAL in a repository, and whether they can be restored
@@ -33,6 +36,7 @@ pub enum BackupVerb {
 /// Runs the command; the number is the exit status.
 pub async fn run(global: &Global, verb: BackupVerb) -> Result<u8, Failure> {
     match verb {
+        BackupVerb::Init(args) => tokio::task::block_in_place(|| init::run(&args)),
         BackupVerb::Run(args) => run::run(global, args).await,
         BackupVerb::List(args) => tokio::task::block_in_place(|| list::list(global, &args)),
         BackupVerb::Info(args) => tokio::task::block_in_place(|| list::info(global, &args)),

@@ -35,7 +35,8 @@ In postgresql.conf:
 
 It succeeds only when the file is durable in the repository under its own name, or was there already with the same
 content. Another file of that name is never replaced. With more segments waiting, an agent that it starts archives the
-next ones in parallel; the agent ends by itself. The repository must be there: surus backup run makes one.
+next ones in parallel; the agent ends by itself. The repository must be there: surus backup init makes one. Until then
+each try fails, and the server keeps its WAL.
 
 Exit status: 0 archived, or given up as --queue-max says · 2 usage · 3 the file is not what its name says, or there is
   no repository · 4 not archived")]
