@@ -160,3 +160,103 @@ fn sweep(cluster: &Cluster, expired: &mut Expired) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::{
+        Repo,
+        keys::KeyRing,
+        local::LocalPlace,
+        place::{Created, Entry, Place, PlaceError},
+    };
+    use std::{
+        ops::Range,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    const LABEL: &str = "20260101T000000Z-full";
+
+    /// A place in which a backup is completed just after the first look at its manifest, or at its mark.
+    #[derive(Debug)]
+    struct Completing {
+        inner: LocalPlace,
+        after: &'static str,
+        done: AtomicBool,
+    }
+
+    impl Completing {
+        fn looked_at(&self, name: &str) {
+            if name.contains(self.after) && name.contains(LABEL) && !self.done.swap(true, Ordering::SeqCst) {
+                let names = crate::repo::layout::ClusterNames { system_identifier: 7 };
+                self.inner.create(&names.manifest(LABEL), b"whole").unwrap();
+                self.inner.delete(&[names.begun(LABEL)]).unwrap();
+            }
+        }
+    }
+
+    impl Place for Completing {
+        fn create(&self, name: &str, body: &[u8]) -> Result<Created, PlaceError> {
+            self.inner.create(name, body)
+        }
+
+        fn replace(&self, name: &str, body: &[u8]) -> Result<(), PlaceError> {
+            self.inner.replace(name, body)
+        }
+
+        fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PlaceError> {
+            let body = self.inner.read(name);
+            self.looked_at(name);
+            body
+        }
+
+        fn read_range(&self, name: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, PlaceError> {
+            let body = self.inner.read_range(name, range);
+            self.looked_at(name);
+            body
+        }
+
+        fn list(&self, folder: &str) -> Result<Vec<Entry>, PlaceError> {
+            self.inner.list(folder)
+        }
+
+        fn delete(&self, names: &[String]) -> Result<(), PlaceError> {
+            self.inner.delete(names)
+        }
+
+        fn address(&self) -> String {
+            self.inner.address()
+        }
+    }
+
+    #[test]
+    fn a_backup_that_is_completed_during_the_sweep_keeps_its_data() {
+        for after in ["/manifest/", "/begun/"] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path().join("repo");
+            Repo::in_folder(&folder).unwrap();
+            let place = Completing { inner: LocalPlace::new(folder), after, done: AtomicBool::new(false) };
+            let repo = Repo::open(Arc::new(place), KeyRing::open()).unwrap();
+            let cluster = repo.cluster(7);
+            let now = clock::now();
+            let note = BeginNote {
+                label: LABEL.into(),
+                full: true,
+                host: "elsewhere".into(),
+                pid: 1,
+                begun_at: now,
+                alive_at: now,
+                parent: None,
+            };
+            cluster.repo.place().create(&cluster.names.begun(LABEL), &json(&note)).unwrap();
+            cluster.repo.place().create(&cluster.names.bundle(LABEL, 0), b"data").unwrap();
+            let mut expired = Expired::default();
+            sweep(&cluster, &mut expired).unwrap();
+            assert_eq!(expired.leftovers, [""; 0], "{after}");
+            assert!(repo.place().read(&cluster.names.bundle(LABEL, 0)).unwrap().is_some(), "{after}");
+        }
+    }
+}
