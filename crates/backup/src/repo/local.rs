@@ -3,7 +3,10 @@
 //! An object is written under a temporary name, flushed, given its name without replacing another, and its directory is
 //! flushed: only then is it acknowledged.
 
-use super::place::{Created, Entry, Place, PlaceError, Trouble, is_name};
+use super::{
+    container::random,
+    place::{Created, Entry, Place, PlaceError, Trouble, is_name},
+};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -11,7 +14,6 @@ use std::{
     ops::Range,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::UNIX_EPOCH,
 };
 
@@ -22,14 +24,12 @@ const UNFINISHED: &str = ".unfinished-";
 #[derive(Debug)]
 pub struct LocalPlace {
     folder: PathBuf,
-    /// Makes the temporary names of this process differ.
-    counter: AtomicU64,
 }
 
 impl LocalPlace {
     /// The folder need not be there yet; [`LocalPlace::make`] makes it.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, counter: AtomicU64::new(0) }
+        Self { folder }
     }
 
     /// Makes the folder itself. Separate from writing, so that a folder that is not mounted is never mistaken for an
@@ -64,9 +64,10 @@ impl LocalPlace {
     /// Writes the body under a temporary name beside `path`, durable but not yet seen.
     fn write_unfinished(&self, path: &Path, body: &[u8]) -> io::Result<PathBuf> {
         let folder = path.parent().unwrap_or(&self.folder);
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let unfinished = folder.join(format!("{UNFINISHED}{}-{number}", std::process::id()));
-        let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished);
+        // Random: on a folder that several machines or containers share, a process number is nobody's own.
+        let number = u64::from_le_bytes(random());
+        let unfinished = folder.join(format!("{UNFINISHED}{}-{number:016x}", std::process::id()));
+        let open = || OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished);
         let mut file = match open() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 make_folder(folder, &self.folder)?;
@@ -309,6 +310,18 @@ mod tests {
             let about = fs::metadata(folder.join(path)).unwrap();
             assert_eq!((about.uid(), about.gid()), (12_345, 12_346), "{path}");
         }
+    }
+
+    #[test]
+    fn two_writers_of_one_object_never_share_a_file() {
+        // Two machines with the same process number, as far as the folder can tell.
+        let (dir, one) = place();
+        let other = LocalPlace::new(dir.path().join("repo"));
+        let path = dir.path().join("repo/segment");
+        let first = one.write_unfinished(&path, b"first").unwrap();
+        let second = other.write_unfinished(&path, b"2nd").unwrap();
+        assert_ne!(first, second);
+        assert_eq!((fs::read(first).unwrap(), fs::read(second).unwrap()), (b"first".to_vec(), b"2nd".to_vec()));
     }
 
     #[test]

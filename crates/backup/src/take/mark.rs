@@ -65,7 +65,9 @@ impl BeginMark {
         let mut label = None;
         for entry in cluster.repo.place().list(&folder)? {
             let Some(there) = cluster.repo.note::<BeginNote>(&entry.name)? else { continue };
-            if there.alive() && there.pid != std::process::id() {
+            // An earlier one of this very process is over. In containers the number alone says nothing.
+            let own = there.pid == std::process::id() && there.host == host();
+            if there.alive() && !own {
                 let text = format!("backup {} is being taken by process {} on {}", there.label, there.pid, there.host);
                 return Err(BackupError::refused(code::BACKUP_BUSY, text));
             }
@@ -146,4 +148,29 @@ fn free_label(cluster: &Cluster, full: bool) -> Result<String> {
 
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::Repo;
+
+    #[test]
+    fn the_same_process_number_on_another_host_is_somebody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Repo::in_folder(&dir.path().join("repo")).unwrap().cluster(7);
+        let mark = BeginMark::claim(&cluster, true, None).unwrap();
+        let name = cluster.names.begun(mark.label());
+        let label = mark.label().to_owned();
+        drop(mark);
+        // What this process left itself is taken over.
+        let again = BeginMark::claim(&cluster, true, None).unwrap();
+        assert_eq!(again.label(), label);
+        drop(again);
+        let note: BeginNote = cluster.repo.note(&name).unwrap().unwrap();
+        let elsewhere = BeginNote { host: "elsewhere".into(), ..note };
+        cluster.repo.place().replace(&name, &json(&elsewhere)).unwrap();
+        let refused = BeginMark::claim(&cluster, true, None).unwrap_err();
+        assert_eq!(refused.code(), code::BACKUP_BUSY);
+    }
 }
