@@ -309,12 +309,17 @@ impl Plan {
         extra.push(("recovery.signal", String::new()));
         let auto = self.tree.path("postgresql.auto.conf");
         let there = fs::read_to_string(&auto).unwrap_or_default();
-        let told = settings::all(
+        let mut told = settings::all(
             &self.options.fetch,
             &self.options.target,
             self.outline.choice.timeline,
             self.options.keep_archiving,
         );
+        if self.outline.choice.without_history {
+            // By its number PostgreSQL does not find a timeline that has no history; the backup's own it knows.
+            let timeline = told.iter_mut().filter(|(name, _)| *name == "recovery_target_timeline");
+            timeline.for_each(|(_, value)| *value = "current".into());
+        }
         extra.push(("postgresql.auto.conf", settings::auto_conf(&there, &told)));
         for (name, text) in OWN_CONFIGURATION {
             if !manifest.files.iter().any(|file| file.path == *name) {

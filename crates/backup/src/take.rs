@@ -6,6 +6,7 @@
 
 pub mod base;
 pub mod bundle;
+mod history;
 pub mod mark;
 pub mod read;
 pub mod scan;
@@ -132,9 +133,11 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
         if let Some(data) = &data {
             // Marks of WAL that was given up while the repository could not be reached.
             hole::carry_over(&cluster, &data.join("pg_wal"))?;
+            history::bring(&cluster, &data.join("pg_wal"), ended.timeline, codec, &monitor)?;
         }
         let wal = WalWanted::of(&facts, &ended, start_lsn);
         let segments_pushed = brought + wal.await_in(&cluster, data.as_deref(), codec, within, &monitor)?;
+        history::require(&cluster, ended.timeline)?;
         parents_are_there(&cluster, manifest.about.parent.clone())?;
         bundles_are_there(&cluster, &manifest)?;
         catalogue::write_manifest(&cluster, &manifest)?;

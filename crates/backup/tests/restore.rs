@@ -1,6 +1,8 @@
 //! Restores of real servers: exactly what was committed at the target, and nothing started from what is not whole.
 
 mod restoring;
+#[path = "restoring/timelines.rs"]
+mod timelines;
 
 use restoring::room::{Failing, Room, ask, restored_rows, value};
 use std::{

@@ -37,6 +37,9 @@ pub struct Choice {
     pub first_segment: String,
     pub last_segment: String,
     pub segments: u64,
+    /// The archive has no history of the timeline, which is the backup's own: a server cannot be told its number.
+    #[serde(skip)]
+    pub without_history: bool,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -87,6 +90,7 @@ pub fn choose(
         first_segment: first.to_string(),
         last_segment: last.to_string(),
         segments,
+        without_history: history.timeline > 1 && !known.histories.contains_key(&history.timeline),
         notes,
     })
 }
@@ -359,6 +363,18 @@ mod tests {
         assert!(absent.text.contains("it has 1, 2"), "{}", absent.text);
         let elsewhere = choose(&known, &to(Goal::Latest), Some("b"), at(1000)).unwrap();
         assert_eq!((elsewhere.timeline, elsewhere.notes.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_timeline_whose_history_nobody_archived_is_named_so() {
+        let backups = vec![backup("a", 1, 2), backup("c", 2, 12)];
+        let segments = [line(1, 0..9), line(2, 8..20)].concat();
+        let without = known(backups.clone(), vec![], &segments);
+        let choice = choose(&without, &to(Goal::Latest), None, at(1000)).unwrap();
+        assert_eq!((choice.backup.as_str(), choice.timeline, choice.without_history), ("c", 2, true));
+        let history = History::parse(2, &format!("1\t{}\tx\n", Lsn(8 * SIZE + 500))).unwrap();
+        let with = known(backups, vec![history], &segments);
+        assert!(!choose(&with, &to(Goal::Latest), None, at(1000)).unwrap().without_history);
     }
 
     #[test]

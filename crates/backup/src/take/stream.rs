@@ -8,6 +8,7 @@ use super::{
     Gathered,
     base::{Known, KnownBlock},
     bundle::{Bundler, Bundles},
+    history,
     scan::first_page,
     server::{Ended, ServerFacts},
     tar::{Entry, Tar, TarEvent, What},
@@ -73,6 +74,7 @@ pub(super) async fn gather(
     let start = backup.start;
     work.monitor.begin("bytes", Some(backup.bytes()));
     let (cluster, codec, monitor) = (work.cluster.clone(), work.options.codec, work.monitor.clone());
+    let notes = monitor.clone();
     let (parts, queue) = mpsc::channel(work.options.workers.clamp(1, 64) * 2);
     let storing = blocking(move || store(&work, base.as_ref(), queue));
     let feeding = async {
@@ -104,6 +106,7 @@ pub(super) async fn gather(
     session.close().await;
     let wanted = super::WalWanted::of(facts, &ended, start.lsn);
     let slot = held.is_ok().then_some(slot.as_str());
+    bring_histories(&mut connection, &cluster, ended.timeline, codec, &notes).await?;
     let brought = bring_wal(&mut connection, slot, &cluster, wanted, codec).await?;
     connection.close().await;
     Ok(Gathered { read, ended, start_lsn: start.lsn, started_at, brought })
@@ -409,6 +412,35 @@ async fn settles(session: &Session, page: &BadPage) -> Result<bool> {
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().as_chunks::<2>().0;
     digits.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// Archives the history of the backup's timeline and those of its ancestors, as far as the server has them.
+async fn bring_histories(
+    connection: &mut Replication,
+    cluster: &Cluster,
+    timeline: u32,
+    codec: Codec,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<()> {
+    let mut todo: Vec<u32> = (timeline > 1).then_some(timeline).into_iter().collect();
+    while let Some(next) = todo.pop() {
+        let content = match connection.timeline_history(next).await {
+            Ok(file) => file.content,
+            Err(error) => {
+                monitor.note(&format!("the server does not give the history of timeline {next}: {error}"));
+                continue;
+            }
+        };
+        if next == timeline {
+            todo = history::ancestors(timeline, &content);
+        }
+        let there = cluster.clone();
+        match blocking(move || history::store(&there, next, &content, codec)).await {
+            Err(error) if next != timeline => monitor.note(&error.to_string()),
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Archives the segments of the backup that nobody has archived yet, as far as no more is written to them.

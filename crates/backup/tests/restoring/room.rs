@@ -221,11 +221,15 @@ impl Room {
         self.back_up_with(&TakeOptions { workers: 2, ..TakeOptions::default() })
     }
 
-    pub fn back_up_with(&mut self, options: &TakeOptions) -> Taken {
+    pub fn try_back_up_with(&self, options: &TakeOptions) -> surus_backup::Result<Taken> {
         let target = Target::parse(&self.dsn()).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let monitor: Arc<dyn Monitor> = Arc::new(Silent);
-        let taken = runtime.block_on(take(&self.repo, &target, options, &monitor)).unwrap();
+        runtime.block_on(take(&self.repo, &target, options, &monitor))
+    }
+
+    pub fn back_up_with(&mut self, options: &TakeOptions) -> Taken {
+        let taken = self.try_back_up_with(options).unwrap();
         if self.first_backup.is_empty() {
             self.first_backup.clone_from(&taken.about.label);
         }
