@@ -119,15 +119,38 @@ fn an_agent_whose_repository_went_away_acknowledges_nothing() {
     let (folder, away) = (archive.dir.path().join("repo"), archive.dir.path().join("away"));
     fs::rename(&folder, &away).unwrap();
     for number in 1..=4 {
-        assert!(matches!(agent.ask(numbered(number)), Some(Answer::Refused { .. })));
+        // An agent without its repository ends; then nobody answers.
+        assert!(matches!(agent.ask(numbered(number)), Some(Answer::Refused { .. }) | None));
     }
     assert!(!folder.exists(), "nothing was made in its place");
+    agent.ends();
     fs::rename(&away, &folder).unwrap();
+    let agent = Agent::pushing(&archive, pg_wal);
     for number in 1..=4 {
         assert_eq!(agent.ask(numbered(number)), Some(Answer::Archived));
     }
     assert_eq!(archive.count(), 4);
     agent.ends();
+}
+
+#[test]
+fn an_agent_does_not_acknowledge_what_went_into_a_repository_that_was_replaced() {
+    let archive = Archive::new();
+    let pg_wal = archive.folder("pg_wal");
+    (1..=4).for_each(|number| ready(&pg_wal, numbered(number), 0));
+    let agent = Agent::pushing(&archive, pg_wal);
+    assert_eq!(agent.ask(numbered(1)), Some(Answer::Archived));
+    within_seconds(|| archive.count() == 4);
+    let (folder, away) = (archive.dir.path().join("repo"), archive.dir.path().join("away"));
+    fs::rename(&folder, &away).unwrap();
+    let new = surus_backup::Repo::in_folder(&folder).unwrap();
+    match agent.ask(numbered(2)) {
+        Some(Answer::Refused { code, .. }) => assert_eq!(code, code::REPO_ABSENT.id),
+        other => panic!("{other:?}"),
+    }
+    // It is of no use any more, and leaves its place to another.
+    agent.ends();
+    assert!(new.place().list("").unwrap().len() == 1, "nothing was put into the new one");
 }
 
 #[test]

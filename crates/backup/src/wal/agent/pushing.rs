@@ -5,16 +5,22 @@ use super::{
     serve::Role,
     words::{Answer, Trouble},
 };
-use crate::wal::{
-    push::{Archiver, Identity},
-    ready::waiting_segments,
+use crate::{
+    error::BackupError,
+    wal::{
+        push::{Archiver, Identity},
+        ready::waiting_segments,
+    },
 };
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
-use surus_core::monitor::Monitor;
+use surus_core::{code, monitor::Monitor};
 
 /// How often a command is told that its segment is being worked on.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -29,13 +35,24 @@ pub struct Pushing {
     depth: usize,
     threads: usize,
     ahead: Ahead<Identity>,
+    /// The repository that was opened is not the one that is there: another process may open that.
+    over: AtomicBool,
     monitor: Arc<dyn Monitor>,
 }
 
 impl Pushing {
     /// For this directory.
     pub fn new(archiver: Archiver, pg_wal: PathBuf, depth: usize, threads: usize, monitor: Arc<dyn Monitor>) -> Self {
-        Self { archiver, pg_wal, depth, threads, ahead: Ahead::default(), monitor }
+        Self { archiver, pg_wal, depth, threads, ahead: Ahead::default(), over: AtomicBool::new(false), monitor }
+    }
+
+    /// Notes it. An agent whose repository is gone, or lets it in no more, is of no use: it ends.
+    fn failed(&self, error: BackupError) -> Trouble {
+        self.monitor.note(&error.to_string());
+        if [code::REPO_ABSENT, code::REPO_KEY, code::REPO_DENIED].contains(&error.code()) {
+            self.over.store(true, Ordering::SeqCst);
+        }
+        error.into()
     }
 
     fn wait(&self, name: &str, alive: &mut dyn FnMut() -> bool) -> Answer {
@@ -45,7 +62,11 @@ impl Pushing {
                 Waited::Settled(Ok(archived)) => {
                     // What was archived is the file of then; the server speaks of the file of now.
                     if Identity::of(&self.pg_wal.join(name)).is_ok_and(|now| now == archived) {
-                        return Answer::Archived;
+                        // In the repository that is there now, not in one that was there then.
+                        return match self.archiver.repo().still_there() {
+                            Ok(()) => Answer::Archived,
+                            Err(error) => self.failed(error).into(),
+                        };
                     }
                     changes += 1;
                     if changes > CHANGES {
@@ -86,10 +107,7 @@ impl Role for Pushing {
             Ok(before)
         };
         let result: crate::Result<Identity> = push();
-        if let Err(error) = &result {
-            self.monitor.note(&error.to_string());
-        }
-        self.ahead.settle(&name, result.map_err(Trouble::from));
+        self.ahead.settle(&name, result.map_err(|error| self.failed(error)));
     }
 
     fn idle(&self) -> bool {
@@ -98,6 +116,10 @@ impl Role for Pushing {
 
     fn directory(&self) -> &Path {
         &self.pg_wal
+    }
+
+    fn over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
     }
 
     fn end(&self) {}

@@ -62,6 +62,11 @@ pub trait Role: Send + Sync + 'static {
     /// The directory without which it is of no use.
     fn directory(&self) -> &Path;
 
+    /// Is it of no use any more for another reason?
+    fn over(&self) -> bool {
+        false
+    }
+
     /// Leaves nothing behind.
     fn end(&self);
 }
@@ -146,7 +151,7 @@ fn watch(callers: &Callers, socket: &Path, own: u64, role: &dyn Role, idle: Dura
         let silent = callers.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > idle;
         let unasked = silent && callers.now.load(Ordering::SeqCst) == 0 && role.idle();
         let ours = fs::metadata(socket).is_ok_and(|about| about.ino() == own);
-        if unasked || !ours || !role.directory().is_dir() {
+        if unasked || !ours || role.over() || !role.directory().is_dir() {
             callers.ended.store(true, Ordering::SeqCst);
             // Who listens wakes up by a connection. Where that is not possible any more, the process ends here.
             if !ours || UnixStream::connect(socket).is_err() {

@@ -77,6 +77,8 @@ pub fn run(args: &PushArgs) -> Result<u8, Failure> {
     if let Some(home) = &home {
         match surus_backup::wal::agent::ask(home, name) {
             Some(Answer::Archived) => return Ok(0),
+            // The agent opened the repository some time ago; which one is there now, and with which rights, is asked here.
+            Some(Answer::Refused { code, .. }) if of_the_repository(&code) => {}
             Some(Answer::Refused { code, text }) => return Err(refusal(&code, text).into()),
             Some(Answer::Pass | Answer::Ready { .. }) => {}
             None if has_backlog(&pg_wal, name) => agent::start(home),
@@ -115,6 +117,26 @@ impl PushArgs {
         let processors = || thread::available_parallelism().map_or(2, usize::from).min(4);
         self.jobs.map_or_else(processors, usize::from)
     }
+}
+
+/// Is it about the repository, or how it was opened, and not about the file?
+fn of_the_repository(id: &str) -> bool {
+    let codes = [
+        code::REPO_ADDRESS,
+        code::REPO_ABSENT,
+        code::REPO_FOREIGN,
+        code::REPO_NEWER,
+        code::REPO_UNREACHABLE,
+        code::REPO_DENIED,
+        code::REPO_FULL,
+        code::REPO_BROKEN,
+        code::REPO_KEY,
+        code::REPO_CLUSTER,
+        code::CONFIG_READ,
+        code::CONFIG_SYNTAX,
+        code::CONFIG_TARGET,
+    ];
+    codes.iter().any(|code| code.id == id)
 }
 
 /// When more WAL waits than may: marks the segment as a hole, durably, and says so.
