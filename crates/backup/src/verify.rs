@@ -155,7 +155,8 @@ pub fn verify_backup(
     Ok(verdict)
 }
 
-/// Verifies archived WAL: every file is whole, and holds what its name says.
+/// Verifies archived WAL: every file is whole, and holds what its name says. A backup that needs one that is not is no
+/// longer said to be verified.
 ///
 /// # Errors
 /// As [`verify_backup`].
@@ -172,7 +173,30 @@ pub fn verify_wal(cluster: &Cluster, options: VerifyOptions, monitor: &dyn Monit
     let look = |entry: &Entry| examine_wal(cluster, entry, segment_size);
     let objects = examine(cluster, &there, &known, options, monitor, look, &mut verdict);
     cluster.repo.place().replace(&name, &json(&VerifiedNote { at: clock::now(), objects }))?;
+    if !verdict.good() {
+        not_verified_with(cluster, &verdict.faults, segment_size)?;
+    }
     Ok(verdict)
+}
+
+/// Takes back what was said of backups that cannot be made consistent without the WAL of these faults.
+fn not_verified_with(cluster: &Cluster, faults: &[Fault], segment_size: u64) -> Result<()> {
+    let bad = faults.iter().filter_map(|fault| match fault {
+        Fault::Damaged { object, .. } | Fault::Missing { object, .. } | Fault::Unread { object, .. } => {
+            Segment::parse(object.rsplit('/').next()?, segment_size)
+        }
+        Fault::MissingWal { segment } => Segment::parse(segment, segment_size),
+    });
+    let bad: BTreeSet<Segment> = bad.collect();
+    for listed in crate::catalogue::backups(cluster)? {
+        let about = &listed.about;
+        let first = Segment::at(about.timeline, about.start_lsn, segment_size);
+        let last = Segment::ending_at(about.timeline, about.stop_lsn, segment_size).max(first);
+        if bad.range(first..=last).next().is_some() {
+            cluster.repo.place().delete(&[cluster.names.verified(&about.label)])?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads objects in threads, each with `look`; gives what is to be remembered.
@@ -324,5 +348,35 @@ fn read_and_check(
             Err(Damage::Key(id)) => Some(Fault::Unread { object, problem: Damage::Key(id).to_string() }),
             Err(damage) => Some(Fault::Damaged { object, damage: damage.to_string(), files: Vec::new() }),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{catalogue, manifest::tests::example, repo::Repo};
+    use surus_core::{lsn::Lsn, monitor::Silent};
+
+    #[test]
+    fn a_backup_whose_wal_is_damaged_is_no_longer_said_to_be_verified() {
+        const SIZE: u64 = 16 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::in_folder(&dir.path().join("repo")).unwrap();
+        let cluster = repo.cluster(7);
+        cluster.register(SIZE, None).unwrap();
+        for (label, segment) in [("a", 3), ("b", 6)] {
+            let mut manifest = example(label);
+            manifest.about.start_lsn = Lsn(segment * SIZE + 40);
+            manifest.about.stop_lsn = Lsn((segment + 1) * SIZE + 99);
+            catalogue::write_manifest(&cluster, &manifest).unwrap();
+            let note = VerifiedNote { at: clock::now(), objects: BTreeMap::new() };
+            repo.place().replace(&cluster.names.verified(label), &json(&note)).unwrap();
+        }
+        let bad = Segment { timeline: example("a").about.timeline, number: 4, size: SIZE };
+        repo.place().create(&cluster.names.wal(&bad.to_string()), b"damaged").unwrap();
+        let options = VerifyOptions { workers: 1, again_after: Duration::ZERO };
+        assert!(!verify_wal(&cluster, options, &Silent).unwrap().good());
+        assert_eq!(verified_at(&cluster, "a").unwrap(), None);
+        assert!(verified_at(&cluster, "b").unwrap().is_some());
     }
 }
