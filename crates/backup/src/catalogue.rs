@@ -7,11 +7,14 @@ use crate::{
     repo::{
         Cluster,
         codec::{Codec, Packer},
-        container::{Kind, OBJECT_HEADER, ObjectReader, ObjectWriter},
+        container::{Damage, Kind, OBJECT_HEADER, ObjectReader, ObjectWriter},
         place::{Created, Entry},
     },
     take::mark::BeginNote,
-    wal::name::Segment,
+    wal::{
+        name::Segment,
+        timeline::{BadHistory, History},
+    },
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,6 +49,8 @@ pub struct TimelineWal {
     pub segments: BTreeSet<u64>,
     /// Stored bytes.
     pub stored: u64,
+    /// When the newest of it was written by the place's clock, milliseconds since 1970; 0 when that is not known.
+    pub newest_ms: i64,
 }
 
 /// Everything that is known of a cluster in a repository.
@@ -55,6 +60,8 @@ pub struct Catalogue {
     pub backups: Vec<Listed>,
     pub begun: Vec<BeginNote>,
     pub wal: BTreeMap<u32, TimelineWal>,
+    /// Where timelines came from; read only by [`Catalogue::read_histories`].
+    pub histories: BTreeMap<u32, History>,
     /// Other files of pg_wal: histories, backup histories, partial segments.
     pub others: Vec<Entry>,
     pub segment_size: u64,
@@ -81,11 +88,29 @@ impl Catalogue {
                     let timeline = catalogue.wal.entry(segment.timeline).or_default();
                     timeline.segments.insert(segment.number);
                     timeline.stored += entry.size;
+                    timeline.newest_ms = timeline.newest_ms.max(entry.modified_ms);
                 }
                 None => catalogue.others.push(entry),
             }
         }
         Ok(catalogue)
+    }
+
+    /// Reads the histories, too: who removes WAL must know where timelines branch.
+    ///
+    /// # Errors
+    /// When one cannot be read or is damaged.
+    pub fn read_histories(&mut self, cluster: &Cluster) -> Result<()> {
+        for entry in &self.others {
+            let file = entry.name.rsplit_once('/').map_or("", |(_, file)| file);
+            let number = file.strip_suffix(".history").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            let Some(timeline) = number else { continue };
+            let Some(text) = cluster.repo.read(Kind::Wal, &entry.name)? else { continue };
+            let history = History::parse(timeline, &String::from_utf8_lossy(&text));
+            let bad = |error: BadHistory| cluster.repo.damaged(&entry.name, Damage::Meaning(error.to_string()));
+            self.histories.insert(timeline, history.map_err(bad)?);
+        }
+        Ok(())
     }
 
     /// The backup with this label.

@@ -59,7 +59,8 @@ pub fn let_go_before(cluster: &Cluster, segment_size: u64) -> Result<u64> {
 /// # Errors
 /// When the repository cannot be read whole: nothing may be decided over a part of it.
 pub fn decide(cluster: &Cluster, retention: Retention) -> Result<(Catalogue, Plan)> {
-    let catalogue = Catalogue::read(cluster)?;
+    let mut catalogue = Catalogue::read(cluster)?;
+    catalogue.read_histories(cluster)?;
     let plan = plan::plan(&catalogue, retention, clock::now_ms());
     Ok((catalogue, plan))
 }

@@ -1,6 +1,10 @@
 //! What may go: a decision over the graph of what each backup needs. No I/O, no clock.
 
-use crate::{catalogue::Catalogue, manifest::About, wal::name::Segment};
+use crate::{
+    catalogue::{Catalogue, TimelineWal},
+    manifest::About,
+    wal::{name::Segment, timeline::History},
+};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,7 +57,7 @@ pub fn plan(catalogue: &Catalogue, retention: Retention, now_ms: i64) -> Plan {
     let backups: Vec<&About> = catalogue.backups.iter().map(|listed| &listed.about).collect();
     let now_ms = now_ms.min(newest_evidence_ms(&backups));
     let mut stay = BTreeMap::new();
-    for backup in wanted(&backups, retention, now_ms) {
+    for backup in wanted(catalogue, &backups, retention, now_ms) {
         stay.insert(backup.label.clone(), Why::Wanted);
     }
     for listed in &catalogue.backups {
@@ -67,19 +71,30 @@ pub fn plan(catalogue: &Catalogue, retention: Retention, now_ms: i64) -> Plan {
             stay.entry(parent.clone()).or_insert(Why::InProgress);
         }
     }
-    let mut verified =
-        catalogue.backups.iter().filter(|listed| listed.verified_at.is_some()).map(|listed| &listed.about);
-    let lasts =
-        [backups.iter().copied().rfind(|one| one.parent.is_none()), backups.last().copied(), verified.next_back()];
+    // A backup is no better than what it builds on.
+    let whole = |one: &&&About| {
+        let read = |label: &str| catalogue.find(label).is_some_and(|listed| listed.verified_at.is_some());
+        read(&one.label) && ancestors(&backups, one).is_some_and(|below| below.iter().all(|one| read(&one.label)))
+    };
+    let lasts = [
+        backups.iter().copied().rfind(|one| one.parent.is_none()),
+        backups.last().copied(),
+        backups.iter().filter(whole).next_back().copied(),
+        leading_to(&backups, &history_of(catalogue, newest_timeline(catalogue)), i64::MAX),
+    ];
     for last in lasts.into_iter().flatten() {
-        stay.entry(last.label.clone()).or_insert(Why::Last);
+        let why = stay.entry(last.label.clone()).or_insert(Why::Last);
+        // One that is only kept is not rolled forward; the last one is.
+        if *why == Why::Kept {
+            *why = Why::Last;
+        }
     }
     add_ancestors(&backups, &mut stay);
     let mut gone: Vec<_> = backups.iter().filter(|one| !stay.contains_key(&one.label)).collect();
     // Children before parents, so that what is left at any moment is whole.
     gone.sort_by_key(|one| std::cmp::Reverse(depth(&backups, one)));
     let gone = gone.into_iter().map(|one| one.label.clone()).collect();
-    let (segments, wal_from) = wal_to_remove(catalogue, &stay);
+    let (segments, wal_from) = wal_to_remove(catalogue, &stay, now_ms);
     Plan { stay, backups: gone, segments, wal_from }
 }
 
@@ -89,7 +104,34 @@ fn newest_evidence_ms(backups: &[&About]) -> i64 {
     backups.iter().map(|one| one.stopped_at.as_millisecond().saturating_add(DAY_MS)).max().unwrap_or(i64::MAX)
 }
 
-fn wanted<'a>(backups: &[&'a About], retention: Retention, now_ms: i64) -> Vec<&'a About> {
+/// The newest timeline that anything is known of.
+fn newest_timeline(catalogue: &Catalogue) -> u32 {
+    let backups = catalogue.backups.iter().map(|listed| listed.about.timeline);
+    let all = backups.chain(catalogue.wal.keys().copied()).chain(catalogue.histories.keys().copied());
+    all.max().unwrap_or(1)
+}
+
+fn history_of(catalogue: &Catalogue, timeline: u32) -> History {
+    catalogue.histories.get(&timeline).cloned().unwrap_or_else(|| History::of_first(timeline))
+}
+
+/// The newest backup from which the timeline can be reached, of those that ended before a moment.
+fn leading_to<'a>(backups: &[&'a About], history: &History, before_ms: i64) -> Option<&'a About> {
+    let leads =
+        |one: &&About| history.passes(one.timeline, one.stop_lsn) && one.stopped_at.as_millisecond() < before_ms;
+    backups.iter().copied().filter(leads).max_by_key(|one| (one.stop_lsn, one.timeline))
+}
+
+/// Timelines on which something may have happened since a moment: the newest one, and those whose WAL came since.
+fn in_use_since(catalogue: &Catalogue, start_ms: i64) -> BTreeSet<u32> {
+    let since = |wal: &TimelineWal| wal.newest_ms == 0 || wal.newest_ms >= start_ms;
+    let mut all: BTreeSet<u32> =
+        catalogue.wal.iter().filter(|(_, wal)| since(wal)).map(|(timeline, _)| *timeline).collect();
+    all.insert(newest_timeline(catalogue));
+    all
+}
+
+fn wanted<'a>(catalogue: &Catalogue, backups: &[&'a About], retention: Retention, now_ms: i64) -> Vec<&'a About> {
     let before = |duration: Duration| now_ms.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
     let mut wanted = Vec::new();
     if retention == Retention::default() {
@@ -112,6 +154,11 @@ fn wanted<'a>(backups: &[&'a About], retention: Retention, now_ms: i64) -> Vec<&
             let mut before = backups.iter().filter(|one| one.timeline == timeline);
             wanted.extend(before.rfind(|one| one.stopped_at.as_millisecond() < start));
         }
+        // One that began from another timeline may have no backup yet, or none that is old enough: then the way to its
+        // moments begins with a backup from before it branched.
+        for timeline in in_use_since(catalogue, start) {
+            wanted.extend(leading_to(backups, &history_of(catalogue, timeline), start));
+        }
     }
     wanted
 }
@@ -120,16 +167,20 @@ fn find<'a>(backups: &[&'a About], label: &str) -> Option<&'a About> {
     backups.iter().copied().find(|one| one.label == label)
 }
 
-/// The full backup that a backup builds on in the end; none when the chain is broken.
-fn root<'a>(backups: &[&'a About], backup: &'a About) -> Option<&'a About> {
-    let mut at = backup;
+/// What a backup builds on, the full backup last; none when the chain is broken.
+fn ancestors<'a>(backups: &[&'a About], backup: &'a About) -> Option<Vec<&'a About>> {
+    let (mut at, mut below) = (backup, Vec::new());
     for _ in 0..=crate::chain::LONGEST {
-        match &at.parent {
-            None => return Some(at),
-            Some(parent) => at = find(backups, parent)?,
-        }
+        let Some(parent) = &at.parent else { return Some(below) };
+        at = find(backups, parent)?;
+        below.push(at);
     }
     None
+}
+
+/// The full backup that a backup builds on in the end; none when the chain is broken.
+fn root<'a>(backups: &[&'a About], backup: &'a About) -> Option<&'a About> {
+    Some(ancestors(backups, backup)?.last().copied().unwrap_or(backup))
 }
 
 fn depth(backups: &[&About], backup: &About) -> usize {
@@ -153,21 +204,33 @@ fn add_ancestors(backups: &[&About], stay: &mut BTreeMap<String, Why>) {
     }
 }
 
+/// A timeline that no backup leads to may still be written to, and get its backup soon: its WAL stays for so long.
+const ORPHANS_FOR_MS: i64 = 7 * 86_400_000;
+
 /// WAL goes when it is older than every backup that stays to be rolled forward, and no backup that stays needs it to
 /// become consistent. Without backups nothing goes. A backup that is only kept by a mark is not rolled forward.
-fn wal_to_remove(catalogue: &Catalogue, stay: &BTreeMap<String, Why>) -> (Vec<Segment>, Option<String>) {
+/// Positions are compared on timelines that have to do with each other only: of one that no staying backup is on or
+/// has come through nothing goes while it is in use, for it may have branched before the oldest backup.
+fn wal_to_remove(catalogue: &Catalogue, stay: &BTreeMap<String, Why>, now_ms: i64) -> (Vec<Segment>, Option<String>) {
     let size = catalogue.segment_size;
     let staying = || catalogue.backups.iter().map(|one| &one.about).filter(|one| stay.contains_key(&one.label));
     let rolled = || staying().filter(|one| stay[&one.label] != Why::Kept);
     let Some(first) = rolled().min_by_key(|one| one.start_lsn) else { return (Vec::new(), None) };
     let from = Segment::at(first.timeline, first.start_lsn, size);
     let mut own: BTreeSet<(u32, u64)> = BTreeSet::new();
+    let mut related: BTreeSet<u32> = BTreeSet::new();
     for one in staying() {
         let last = Segment::ending_at(one.timeline, one.stop_lsn, size).number;
         own.extend((Segment::at(one.timeline, one.start_lsn, size).number..=last).map(|number| (one.timeline, number)));
+        related.insert(one.timeline);
+        related.extend(history_of(catalogue, one.timeline).entries.iter().map(|switch| switch.timeline));
     }
+    let in_use = in_use_since(catalogue, now_ms.saturating_sub(ORPHANS_FOR_MS));
     let mut gone = Vec::new();
     for (timeline, wal) in &catalogue.wal {
+        if in_use.contains(timeline) && !related.contains(timeline) {
+            continue;
+        }
         let old = wal.segments.range(..from.number).filter(|number| !own.contains(&(*timeline, **number)));
         gone.extend(old.map(|number| Segment { timeline: *timeline, number: *number, size }));
     }
@@ -177,8 +240,9 @@ fn wal_to_remove(catalogue: &Catalogue, stay: &BTreeMap<String, Why>) -> (Vec<Se
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::timeline::Switch;
     use crate::{
-        catalogue::{Keep, Listed, TimelineWal},
+        catalogue::{Keep, Listed},
         manifest::{BackupKind, tests::example},
         take::mark::BeginNote,
     };
@@ -193,13 +257,31 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Full,
-        Incremental { on: usize },
-        Write { segments: u64 },
-        Promote,
-        Keep { which: usize },
-        Verify { which: usize },
-        Begin { on: usize },
-        Expire { full: Option<usize>, age_h: Option<u64>, window_h: Option<u64>, jump_h: i64 },
+        Incremental {
+            on: usize,
+        },
+        Write {
+            segments: u64,
+        },
+        /// A new timeline, after going back by so many segments.
+        Promote {
+            back: u64,
+        },
+        Keep {
+            which: usize,
+        },
+        Verify {
+            which: usize,
+        },
+        Begin {
+            on: usize,
+        },
+        Expire {
+            full: Option<usize>,
+            age_h: Option<u64>,
+            window_h: Option<u64>,
+            jump_h: i64,
+        },
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -207,7 +289,7 @@ mod tests {
             3 => Just(Step::Full),
             6 => (0usize..4).prop_map(|on| Step::Incremental { on }),
             6 => (1u64..5).prop_map(|segments| Step::Write { segments }),
-            1 => Just(Step::Promote),
+            1 => (0u64..20).prop_map(|back| Step::Promote { back: back.saturating_sub(10) }),
             1 => (0usize..9).prop_map(|which| Step::Keep { which }),
             1 => (0usize..9).prop_map(|which| Step::Verify { which }),
             1 => (0usize..4).prop_map(|on| Step::Begin { on }),
@@ -238,8 +320,20 @@ mod tests {
         fn write(&mut self, segments: u64) {
             let wal: &mut TimelineWal = self.catalogue.wal.entry(self.timeline).or_default();
             wal.segments.extend(self.segment..self.segment + segments);
+            wal.newest_ms = self.now_ms;
             self.segment += segments;
             self.now_ms += HOUR_MS;
+        }
+
+        /// Goes back by so many segments, and on from there on a new timeline.
+        fn promote(&mut self, back: u64) {
+            self.segment = self.segment.saturating_sub(back).max(1);
+            let at = Lsn(self.segment * SIZE + 60);
+            let mut entries = history_of(&self.catalogue, self.timeline).entries;
+            entries.retain(|switch| switch.at < at);
+            entries.push(Switch { timeline: self.timeline, at, reason: String::new() });
+            self.timeline += 1;
+            self.catalogue.histories.insert(self.timeline, History { timeline: self.timeline, entries });
         }
 
         fn back_up(&mut self, parent: Option<String>) {
@@ -285,8 +379,23 @@ mod tests {
                 one.keep.is_some() || before.begun.iter().any(|mark| mark.parent.as_ref() == Some(&one.about.label));
             assert!(!held || stays(&one.about.label), "{} was to be kept", one.about.label);
         }
-        if before.backups.iter().any(|one| one.verified_at.is_some()) {
-            assert!(staying.iter().any(|one| one.verified_at.is_some()), "no verified backup is left");
+        let abouts: Vec<_> = before.backups.iter().map(|one| &one.about).collect();
+        let read = |about: &About| before.find(&about.label).is_some_and(|one| one.verified_at.is_some());
+        let whole = |one: &Listed| {
+            read(&one.about) && ancestors(&abouts, &one.about).is_some_and(|below| below.into_iter().all(read))
+        };
+        if before.backups.iter().any(whole) {
+            assert!(staying.iter().any(|one| whole(one)), "no verified backup is left");
+        }
+        // The newest timeline can be reached whenever it could, with all its WAL from there on.
+        let newest = history_of(before, newest_timeline(before));
+        let leads = |one: &Listed| newest.passes(one.about.timeline, one.about.stop_lsn);
+        if before.backups.iter().any(leads) {
+            let from = staying.iter().filter(|one| leads(one)).map(|one| one.about.start_lsn).max();
+            let from = from.expect("the newest timeline cannot be reached").0 / SIZE;
+            assert!(!removed.iter().any(|(timeline, number)| *timeline == newest.timeline && *number >= from));
+        } else {
+            assert!(!removed.iter().any(|(timeline, _)| *timeline == newest.timeline && before.wal.len() > 1));
         }
         assert!(staying.iter().any(|one| one.about.parent.is_none()) || staying.is_empty(), "no full backup is left");
         // The window: whichever moment of it is asked for, a backup that ended before it stays, if there was one.
@@ -321,7 +430,7 @@ mod tests {
                     world.back_up(parent);
                 }
                 Step::Write { segments } => world.write(segments),
-                Step::Promote => world.timeline += 1,
+                Step::Promote { back } => world.promote(back),
                 Step::Keep { which } => {
                     let until = None;
                     let keep = Keep { reason: "audit".into(), since: Timestamp::UNIX_EPOCH, until };
@@ -399,6 +508,69 @@ mod tests {
         assert_eq!(plan.stay["b4"], Why::Wanted);
         assert_eq!(plan.wal_from.as_deref(), Some("000000010000000000000005"));
         assert_eq!(plan.segments.len(), 4);
+    }
+
+    /// Three full backups at segments 1, 11 and 21, then back to segment 5, from where a second timeline goes on.
+    fn gone_back() -> World {
+        let mut world = World::new();
+        for _ in 0..3 {
+            world.back_up(None);
+            world.write(8);
+            world.now_ms += 24 * HOUR_MS;
+        }
+        world.promote(31 - 5);
+        world.write(6);
+        world
+    }
+
+    #[test]
+    fn a_timeline_that_branched_before_the_newer_backups_keeps_what_leads_to_it() {
+        let window = Retention { window: Some(Duration::from_secs(3600)), ..Retention::default() };
+        let full = Retention { full: Some(2), ..Retention::default() };
+        for retention in [window, full] {
+            let world = gone_back();
+            let plan = plan(&world.catalogue, retention, world.now_ms);
+            assert!(plan.stay.contains_key("b1"), "{retention:?}");
+            let removed: Vec<_> = plan.segments.iter().filter(|one| one.timeline == 2).collect();
+            assert_eq!(removed, [&Segment::at(2, Lsn(0), SIZE); 0], "{retention:?}");
+            assert!(!plan.segments.iter().any(|one| one.number >= 1), "{retention:?}");
+        }
+    }
+
+    #[test]
+    fn a_timeline_that_no_backup_leads_to_keeps_its_wal_while_it_is_in_use() {
+        let mut world = gone_back();
+        world.catalogue.backups.remove(0);
+        let full = Retention { full: Some(2), ..Retention::default() };
+        let removed = |world: &World| {
+            let plan = plan(&world.catalogue, full, world.now_ms);
+            plan.segments.into_iter().filter(|one| one.timeline == 2).count()
+        };
+        assert_eq!(removed(&world), 0);
+        // Another one took its place long ago: nothing will come of it any more.
+        world.now_ms += 30 * 24 * HOUR_MS;
+        world.timeline = 1;
+        world.catalogue.histories.clear();
+        world.catalogue.wal.entry(1).or_default().newest_ms = world.now_ms;
+        world.segment = 40;
+        world.timeline = 3;
+        world.back_up(None);
+        assert_eq!(removed(&world), 6);
+    }
+
+    #[test]
+    fn a_backup_is_verified_only_with_what_it_builds_on() {
+        let mut world = World::new();
+        world.back_up(None);
+        world.back_up(None);
+        world.back_up(Some("b2".into()));
+        world.back_up(None);
+        let read = [false, true, false, true, false];
+        for (number, backup) in world.catalogue.backups.iter_mut().enumerate() {
+            backup.verified_at = read[number + 1].then_some(Timestamp::UNIX_EPOCH);
+        }
+        let plan = plan(&world.catalogue, Retention { full: Some(1), ..Retention::default() }, world.now_ms);
+        assert_eq!(plan.stay.keys().collect::<Vec<_>>(), ["b1", "b4"], "b3 builds on b2, which is damaged");
     }
 
     #[test]
