@@ -77,7 +77,7 @@ pub fn run(args: &PushArgs) -> Result<u8, Failure> {
     if let Some(home) = &home {
         match surus_backup::wal::agent::ask(home, name) {
             Some(Answer::Archived) => return Ok(0),
-            // The agent opened the repository some time ago; which one is there now, and with which rights, is asked here.
+            // It opened the repository some time ago: which one is there now, and with which rights, is asked here.
             Some(Answer::Refused { code, .. }) if of_the_repository(&code) => {}
             Some(Answer::Refused { code, text }) => return Err(refusal(&code, text).into()),
             Some(Answer::Pass | Answer::Ready { .. }) => {}
