@@ -120,6 +120,8 @@ impl RepoArgs {
 /// Makes the folder where there is none. What root makes in a folder of his own would be his alone, and the server
 /// whose WAL is to go there could not write it.
 fn make_folder(folder: &Path) -> Result<(), Failure> {
+    // Those above it are made, too, and they are found only in a whole path.
+    let folder = &std::path::absolute(folder).map_err(BackupError::file("cannot find", folder))?;
     let new = !folder.exists();
     LocalPlace::new(folder.to_owned()).make()?;
     let server = Account::unprivileged().ok().filter(|account| account.name() == Some("postgres"));

@@ -50,7 +50,7 @@ impl Load {
                 }
                 while !load.stopped() {
                     burst(&dsn);
-                    thread::sleep(Duration::from_millis(900));
+                    thread::sleep(Duration::from_millis(2000));
                 }
             });
         };
@@ -75,7 +75,7 @@ impl Load {
                 );
                 session.run(&sql).await.unwrap();
                 self.committed[client].store(number, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(15)).await;
             }
             session.close().await;
         });

@@ -69,3 +69,29 @@ fn a_push_that_did_not_archive_fails() {
     assert!(status == 0 && text.contains("no WAL yet"), "{status} {text}");
     assert!(!place.dir.path().join("nowhere").exists());
 }
+
+#[test]
+fn a_repository_can_be_made_before_the_first_segment() {
+    let place = Place::new();
+    let init = |folder: &str| surus(&place, &["backup", "init", "--repo", folder]);
+    let (status, text) = init("./new/main");
+    let path = place.dir.path().join("new/main");
+    let push = format!("archive_command = 'surus wal push --repo {} %p'", path.display());
+    assert!(status == 0 && text.contains("made a repository") && text.contains(&push), "{status} {text}");
+    let (status, text) = init("./new/main");
+    assert!(status == 0 && text.contains("there is a repository"), "{status} {text}");
+    let (status, text) = surus(&place, &["wal", "list", "--repo", "./new/main"]);
+    assert!(status == 0 && text.contains("no WAL yet"), "{status} {text}");
+    // What holds something else is left alone, and an existing one is not opened without its key.
+    fs::create_dir(place.dir.path().join("photos")).unwrap();
+    fs::write(place.dir.path().join("photos/one.jpg"), "...").unwrap();
+    let (status, text) = init("./photos");
+    assert!(status == 3 && text.contains("SURUS-B003"), "{status} {text}");
+    let key = "0f".repeat(32);
+    fs::write(place.dir.path().join("key"), &key).unwrap();
+    let keyed = |folder| surus(&place, &["backup", "init", "--repo", folder, "--key", "file:key", "--format", "json"]);
+    let (status, text) = keyed("./sealed");
+    assert!(status == 0 && text.contains("\"encrypted\": true") && text.contains("\"made\": true"), "{status} {text}");
+    let (status, text) = init("./sealed");
+    assert!(status == 2 && text.contains("SURUS-B010"), "{status} {text}");
+}
