@@ -1,6 +1,7 @@
 // What every script here uses: a Chromium that goes nowhere but to surus, and watches what goes wrong on a page.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -94,6 +95,15 @@ export async function ask(path) {
   const { status, data } = await answer.json();
   assert.equal(status, "success", path);
   return data;
+}
+
+/** What axe calls serious or critical on a page. */
+export async function inaccessible(page) {
+  await page.evaluate(readFileSync("node_modules/axe-core/axe.min.js", "utf8"));
+  const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
+  const bad = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  return bad.flatMap(({ id, nodes }) => nodes.slice(0, 5).map(({ target, failureSummary }) =>
+    `axe ${id}: ${target.join(" ")}: ${failureSummary.replace(/\s+/g, " ")}`));
 }
 
 /** Tries until it does not throw. */

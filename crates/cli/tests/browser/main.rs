@@ -5,6 +5,7 @@
 //! `SURUS_BROWSER_REQUIRE=1` or `CI` makes that a failure.
 
 mod demo;
+mod kept;
 mod many;
 mod tools;
 
@@ -86,6 +87,16 @@ fn three_clicks_to_the_setting_that_changed() {
 #[test]
 fn a_session_is_ended_after_login_and_a_look() {
     over_demo("ending.mjs", &[]);
+}
+
+#[test]
+fn a_drill_from_the_page_proves_a_restore_and_a_hole_in_the_wal_is_drawn_and_fails_one() {
+    let Some(tools) = Tools::get() else { return };
+    let mut kept = kept::Kept::start();
+    tools.run("drill.mjs", &["sound"], &[("SURUS_URL", &kept.url()), ("SURUS_PASSWORD", kept::PASSWORD)]);
+    let gone = kept.lose_a_segment();
+    let environment = [("SURUS_URL", kept.url()), ("SURUS_PASSWORD", kept::PASSWORD.to_owned()), ("SURUS_GONE", gone)];
+    tools.run("drill.mjs", &["holed"], &environment.each_ref().map(|(name, value)| (*name, value.as_str())));
 }
 
 #[test]

@@ -1,8 +1,7 @@
 // Every page in one of three ways: loads without a fault, has no serious fault of accessibility, fits a phone.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { go, open, pages, shoot, story } from "./browser.mjs";
+import { go, inaccessible, open, pages, shoot, story } from "./browser.mjs";
 
 const way = process.argv[2];
 const OPTIONS = {
@@ -10,16 +9,6 @@ const OPTIONS = {
   dark: { colorScheme: "dark" },
   phone: { colorScheme: "light", viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true },
 }[way];
-const AXE = readFileSync("node_modules/axe-core/axe.min.js", "utf8");
-
-/** What axe calls serious or critical. */
-async function inaccessible(page) {
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
-  const bad = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  return bad.flatMap(({ id, nodes }) => nodes.slice(0, 5).map(({ target, failureSummary }) =>
-    `axe ${id}: ${target.join(" ")}: ${failureSummary.replace(/\s+/g, " ")}`));
-}
 
 await story(async (browser) => {
   const wrong = [];
