@@ -45,6 +45,25 @@ impl ProveError {
         move |source| Self::File { doing, path, source }
     }
 
+    /// For `map_err`: what somebody named cannot be opened.
+    pub fn named(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        Self::of_others(doing, path, code::ENGINE_PATH)
+    }
+
+    /// For `map_err`: a file that belongs to a backup cannot be read.
+    pub fn input(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        Self::of_others(doing, path, code::ENGINE_DAMAGED)
+    }
+
+    fn of_others(doing: &'static str, path: &Path, code: Code) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| {
+            let shut = error.kind() == io::ErrorKind::PermissionDenied;
+            let code = if shut { code::ENGINE_ACCESS } else { code };
+            Self::refused(code, format!("{doing} {}: {error}", path.display()))
+        }
+    }
+
     /// The stable code for users.
     pub fn code(&self) -> Code {
         match self {

@@ -120,7 +120,20 @@ fn whose_backups_are_meant_must_be_clear() {
         (output.status.code(), text(&output))
     };
     let (status, said) = ask(&["--dir", "/nonexistent"]);
-    assert!(status == Some(3) && said.contains("/nonexistent"), "{said}");
+    assert!(status == Some(2) && said.contains("SURUS-P025") && said.contains("/nonexistent"), "{said}");
+    for wrong in [
+        &["--dump", "/nonexistent"][..],
+        &["--dir", "/tmp", "--wal", "/nonexistent"],
+        &["--server", "main", "--engine-config", "/nonexistent"],
+    ] {
+        let (status, said) = ask(wrong);
+        assert!(status == Some(2) && said.contains("SURUS-P025") && said.contains("/nonexistent"), "{said}");
+        assert!(!said.contains("scratch"), "{said}");
+    }
+    let (status, said) = ask(&["--repo", "/nonexistent"]);
+    assert!(status == Some(3) && said.contains("SURUS-B002"), "{said}");
+    let (status, said) = ask(&["--config", "/nonexistent"]);
+    assert!(status == Some(2) && said.contains("/nonexistent"), "{said}");
     let (status, said) = ask(&["--dir", "/tmp"]);
     assert!(status == Some(2) && said.contains("holds no backup of pg_basebackup"), "{said}");
     let (status, said) = ask(&["--engine", "basebackup"]);

@@ -81,13 +81,14 @@ impl Barman {
         let Some(config) = wish.config.clone().or_else(|| detect::Machine::here().barman_file()) else {
             return unclear("Barman's configuration was not found: name it with --engine-config".into());
         };
-        fs::File::open(&config).map_err(ProveError::file("cannot open", &config))?;
+        fs::File::open(&config).map_err(ProveError::named("cannot open", &config))?;
         let files = detect::barman(&config);
         let servers = files.servers();
         let server = match (&wish.server, servers.as_slice()) {
             (Some(name), all) if all.contains(name) => name.clone(),
             (Some(name), all) => {
-                return unclear(format!("Barman knows no server {name}; it knows: {}", all.join(", ")));
+                let known = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+                return unclear(format!("Barman knows no server {name}; it knows: {known}"));
             }
             (None, [one]) => one.clone(),
             (None, all) => {
@@ -124,12 +125,12 @@ impl Barman {
     fn infos(&self) -> Result<Vec<Info>> {
         let base = self.base();
         let mut all = Vec::new();
-        for entry in fs::read_dir(&base).map_err(ProveError::file("cannot read", &base))?.flatten() {
+        for entry in fs::read_dir(&base).map_err(ProveError::input("cannot read", &base))?.flatten() {
             let path = entry.path().join("backup.info");
             match fs::read_to_string(&path) {
                 Ok(text) => all.extend(Info::parse(&entry.file_name().to_string_lossy(), &text)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(ProveError::file("cannot read", &path)(error)),
+                Err(error) => return Err(ProveError::input("cannot read", &path)(error)),
             }
         }
         all.sort_by(|one, other| one.id.cmp(&other.id));
@@ -202,7 +203,7 @@ impl Barman {
     /// The configuration with which it runs in the place.
     fn own_config(&self, place: &Place) -> Result<PathBuf> {
         let home = self.home();
-        let owner = home.metadata().map_err(ProveError::file("cannot open", &home))?;
+        let owner = home.metadata().map_err(ProveError::input("cannot open", &home))?;
         let room = place.dir().join("barman");
         let staging = room.join("staging");
         fs::create_dir_all(&staging).map_err(ProveError::file("cannot make", &staging))?;

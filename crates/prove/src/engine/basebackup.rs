@@ -51,7 +51,7 @@ impl BaseBackup {
             let text = "--engine basebackup needs --dir: the directory that pg_basebackup made";
             return Err(ProveError::refused(code::PROVE_ENGINE, text));
         };
-        let whole = |dir: &PathBuf| fs::canonicalize(dir).map_err(ProveError::file("cannot open", dir));
+        let whole = |dir: &PathBuf| fs::canonicalize(dir).map_err(ProveError::named("cannot open", dir));
         let wal = wish.wal.as_ref().map(whole).transpose()?;
         let engine = Self { dir: whole(dir)?, wal, account: Account::unprivileged()? };
         engine.found()?;
@@ -64,7 +64,7 @@ impl BaseBackup {
             return Ok(vec![found]);
         }
         let mut all = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(ProveError::file("cannot read", &self.dir))?.flatten() {
+        for entry in fs::read_dir(&self.dir).map_err(ProveError::named("cannot read", &self.dir))?.flatten() {
             if entry.path().is_dir() {
                 all.extend(Found::at(&entry.path())?);
             }
@@ -307,7 +307,7 @@ impl Found {
         let text = match &self.base {
             None => {
                 let path = self.path.join("backup_label");
-                fs::read_to_string(&path).map_err(ProveError::file("cannot read", &path))?
+                fs::read_to_string(&path).map_err(ProveError::input("cannot read", &path))?
             }
             Some(base) => tar::text(base, "backup_label")?,
         };
@@ -326,7 +326,7 @@ impl Found {
     /// Who made it, and so would restore it: user and group.
     fn owner(&self) -> Result<(u32, u32)> {
         let path = self.base.as_deref().unwrap_or(&self.path);
-        let meta = self.path.metadata().map_err(ProveError::file("cannot read", path))?;
+        let meta = self.path.metadata().map_err(ProveError::input("cannot read", path))?;
         Ok((meta.uid(), meta.gid()))
     }
 
@@ -379,17 +379,20 @@ fn make(dir: &Path, account: &Account) -> Result<()> {
 /// Copies what is in a directory; links in pg_tblspc are left out. What its owner may not read is refused, though we
 /// might: whoever restores it in earnest is no one else.
 fn copy(from: &Path, to: &Path, owner: (u32, u32)) -> Result<()> {
-    for entry in fs::read_dir(from).map_err(ProveError::file("cannot read", from))? {
-        let path = entry.map_err(ProveError::file("cannot read", from))?.path();
+    for entry in fs::read_dir(from).map_err(ProveError::input("cannot read", from))? {
+        let path = entry.map_err(ProveError::input("cannot read", from))?.path();
         let target = to.join(path.file_name().unwrap_or_default());
-        let meta = fs::symlink_metadata(&path).map_err(ProveError::file("cannot read", &path))?;
+        let meta = fs::symlink_metadata(&path).map_err(ProveError::input("cannot read", &path))?;
         let in_spaces = from.ends_with("pg_tblspc");
         if meta.is_symlink() && in_spaces {
             continue;
         }
         // A directory outside that was linked in, like pg_wal, becomes part of the copy.
-        let meta =
-            if meta.is_symlink() { fs::metadata(&path).map_err(ProveError::file("cannot read", &path))? } else { meta };
+        let meta = if meta.is_symlink() {
+            fs::metadata(&path).map_err(ProveError::input("cannot read", &path))?
+        } else {
+            meta
+        };
         if !fault::bits(&meta, owner.0, owner.1) {
             let mode = meta.mode() & 0o7777;
             let text = format!(

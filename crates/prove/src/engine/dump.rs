@@ -91,7 +91,7 @@ impl Dump {
                 let mut about = contents(&self.pg_restore(file, &["--list"])?);
                 // Grants and owners of what is no table.
                 let sql = self.pg_restore(file, &["--schema-only", "--create", "--file=-"])?;
-                let scanned = scan(sql.as_bytes()).map_err(ProveError::file("cannot read", &file.path))?;
+                let scanned = scan(sql.as_bytes()).map_err(ProveError::input("cannot read", &file.path))?;
                 about.names.extend(scanned.names);
                 about.uses_spaces = scanned.uses_spaces;
                 about
@@ -115,7 +115,7 @@ impl Dump {
     }
 
     fn scan(&self, file: &DumpFile) -> Result<About> {
-        let failed = || ProveError::file("cannot read", &file.path);
+        let failed = || ProveError::input("cannot read", &file.path);
         let Some(packed) = file.packed else {
             return scan(File::open(&file.path).map_err(failed())?).map_err(failed());
         };
@@ -161,14 +161,14 @@ impl Dump {
     /// Gives SQL to psql, unpacked, and with the places of tablespaces changed to ours.
     fn stream(&self, mut psql: Command, one: &Read, spaces: &Path) -> Result<()> {
         let file = &one.file;
-        let failed = || ProveError::file("cannot read", &file.path);
+        let failed = || ProveError::input("cannot read", &file.path);
         psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut unpacking = file.packed.map(|packed| packed.unpack(&file.path)).transpose()?;
         let source: Box<dyn std::io::Read + Send> = match unpacking.as_mut().and_then(|child| child.stdout.take()) {
             Some(out) => Box::new(out),
             None => Box::new(File::open(&file.path).map_err(failed())?),
         };
-        let mut child = psql.spawn().map_err(failed())?;
+        let mut child = psql.spawn().map_err(ProveError::file("cannot run", Path::new("psql")))?;
         let sink = child.stdin.take();
         let moves = !one.about.makes_spaces.is_empty();
         let output = std::thread::scope(|scope| {
@@ -442,9 +442,9 @@ fn owner_may_read(file: &DumpFile) -> Result<()> {
     if file.form == Form::Directory {
         paths.extend(fs::read_dir(&file.path).into_iter().flatten().flatten().map(|entry| entry.path()));
     }
-    let top = file.path.metadata().map_err(ProveError::file("cannot read", &file.path))?;
+    let top = file.path.metadata().map_err(ProveError::input("cannot read", &file.path))?;
     for path in paths {
-        let meta = path.metadata().map_err(ProveError::file("cannot read", &path))?;
+        let meta = path.metadata().map_err(ProveError::input("cannot read", &path))?;
         let own = if meta.is_dir() { 0o500 } else { 0o400 };
         if meta.mode() & own != own || (meta.uid() != top.uid() && !fault::bits(&meta, top.uid(), top.gid())) {
             let (mode, uid) = (meta.mode() & 0o7777, meta.uid());
@@ -463,14 +463,14 @@ fn whole(file: &DumpFile) -> Result<()> {
         Form::Directory => {}
         _ => return Ok(()),
     }
-    for entry in fs::read_dir(&file.path).map_err(ProveError::file("cannot read", &file.path))?.flatten() {
+    for entry in fs::read_dir(&file.path).map_err(ProveError::input("cannot read", &file.path))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(number) = name.strip_suffix(".dat").filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
         else {
             continue;
         };
         let path = entry.path();
-        let failed = || ProveError::file("cannot read", &path);
+        let failed = || ProveError::input("cannot read", &path);
         let mut open = File::open(&path).map_err(failed())?;
         let bytes = open.metadata().map_err(failed())?.len();
         let mut end = Vec::new();
@@ -491,13 +491,13 @@ fn feed(command: &mut Command, file: &DumpFile) -> Result<()> {
         command.arg(&file.path).stdin(Stdio::null());
         return Ok(());
     }
-    let input = File::open(&file.path).map_err(ProveError::file("cannot open", &file.path))?;
+    let input = File::open(&file.path).map_err(ProveError::input("cannot open", &file.path))?;
     command.stdin(Stdio::from(input));
     Ok(())
 }
 
 fn finish(output: std::io::Result<std::process::Output>, program: &'static str, file: &DumpFile) -> Result<String> {
-    let output = output.map_err(ProveError::file("cannot read", &file.path))?;
+    let output = output.map_err(ProveError::file("cannot run", Path::new(program)))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

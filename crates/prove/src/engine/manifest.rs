@@ -63,7 +63,7 @@ impl Manifest {
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let bytes = match fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(ProveError::file("cannot read", path))?,
+            other => other.map_err(ProveError::input("cannot read", path))?,
         };
         Self::parse(&bytes).map(Some).map_err(|why| {
             let text = format!("{} is damaged: {why} ({} bytes)", path.display(), bytes.len());

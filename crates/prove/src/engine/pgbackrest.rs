@@ -134,6 +134,9 @@ impl Pgbackrest {
     /// # Errors
     /// When pgBackRest is not installed, or several stanzas may be meant.
     pub fn open(wish: &Wish) -> Result<Self> {
+        if let Some(config) = &wish.config {
+            fs::File::open(config).map_err(ProveError::named("cannot open", config))?;
+        }
         let account = Account::unprivileged()?;
         let tool = Tool {
             name: "pgBackRest",
@@ -141,13 +144,16 @@ impl Pgbackrest {
             account: Some(account.clone()),
             environment: tool::environment(VARIABLES),
         };
+        let files = wish.config.clone().map_or_else(|| detect::Machine::here().pgbackrest_files(), |one| vec![one]);
+        let known = detect::stanzas(&files);
         let stanza = match &wish.stanza {
-            Some(stanza) => stanza.clone(),
-            None => {
-                let files =
-                    wish.config.clone().map_or_else(|| detect::Machine::here().pgbackrest_files(), |one| vec![one]);
-                only_one(detect::stanzas(&files))?
+            // Without a configuration its options are variables, and its stanzas are known to nobody.
+            Some(stanza) if known.is_empty() || known.contains(stanza) => stanza.clone(),
+            Some(stanza) => {
+                let text = format!("pgBackRest's configuration has no stanza {stanza}; it has: {}", known.join(", "));
+                return Err(ProveError::refused(code::PROVE_ENGINE, text));
             }
+            None => only_one(known)?,
         };
         let config = wish.config.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()));
         Ok(Self { stanza, config, tool, account })

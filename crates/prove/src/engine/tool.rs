@@ -65,7 +65,9 @@ impl Tool {
     pub fn run(&self, dir: &Path, arguments: &[String]) -> Result<String> {
         let mut command = self.command(dir);
         let output = command.args(arguments).output();
-        self.judge(output.map_err(ProveError::file("cannot run", &self.program))?)
+        self.judge(output.map_err(|error| {
+            ProveError::refused(code::PROVE_TOOL, format!("cannot run {}: {error}", self.program.display()))
+        })?)
     }
 
     /// What it printed, when it ended well.

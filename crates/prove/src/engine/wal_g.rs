@@ -87,6 +87,9 @@ impl WalG {
     pub fn open(wish: &Wish) -> Result<Self> {
         let account = Account::unprivileged()?;
         let program = tool::find("wal-g")?;
+        if let Some(config) = &wish.config {
+            fs::metadata(config).map_err(ProveError::named("cannot open", config))?;
+        }
         let config = wish.config.clone().or_else(|| detect::Machine::here().wal_g_config());
         let mut environment = tool::environment(VARIABLES);
         if let Some(dir) = config.as_deref().filter(|path| path.is_dir()) {
@@ -206,9 +209,9 @@ fn unreadable(command: &str, error: &serde_json::Error) -> ProveError {
 /// A directory with one file for each variable, as envdir reads it.
 fn variables(dir: &Path) -> Result<Vec<(OsString, OsString)>> {
     let mut all = Vec::new();
-    for entry in fs::read_dir(dir).map_err(ProveError::file("cannot read", dir))?.flatten() {
+    for entry in fs::read_dir(dir).map_err(ProveError::named("cannot read", dir))?.flatten() {
         if entry.path().is_file() {
-            let text = fs::read_to_string(entry.path()).map_err(ProveError::file("cannot read", &entry.path()))?;
+            let text = fs::read_to_string(entry.path()).map_err(ProveError::named("cannot read", &entry.path()))?;
             let value = text.lines().next().unwrap_or_default().trim_end().to_owned();
             all.push((entry.file_name(), value.into()));
         }

@@ -41,7 +41,7 @@ fn option(file: &Path) -> Result<Option<&'static str>> {
 /// # Errors
 /// When it is cut short or damaged, with its name and size.
 pub fn extract(file: &Path, to: &Path, account: &Account, owner: (u32, u32)) -> Result<()> {
-    let meta = file.metadata().map_err(ProveError::file("cannot read", file))?;
+    let meta = file.metadata().map_err(ProveError::input("cannot read", file))?;
     if !fault::bits(&meta, owner.0, owner.1) {
         let mode = meta.mode() & 0o7777;
         let text = format!("{} cannot be read by the backup's owner: mode {mode:04o}", file.display());
@@ -74,7 +74,7 @@ pub fn sizes(file: &Path) -> Result<Vec<(String, u64)>> {
 }
 
 fn run(command: &mut Command, file: &Path) -> Result<Vec<u8>> {
-    let input = File::open(file).map_err(ProveError::file("cannot open", file))?;
+    let input = File::open(file).map_err(ProveError::input("cannot open", file))?;
     let cannot = || ProveError::file("cannot unpack", file);
     command.stdin(Stdio::from(input)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = command.output().map_err(cannot())?;

@@ -70,8 +70,8 @@ impl WalDir {
     }
 
     fn walk(&mut self, path: &Path, deeper: u8) -> Result<()> {
-        for entry in fs::read_dir(path).map_err(ProveError::file("cannot read", path))? {
-            let path = entry.map_err(ProveError::file("cannot read", path))?.path();
+        for entry in fs::read_dir(path).map_err(ProveError::input("cannot read", path))? {
+            let path = entry.map_err(ProveError::input("cannot read", path))?.path();
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             // It may have been removed since it was listed.
             let Ok(meta) = path.metadata() else { continue };

@@ -45,7 +45,7 @@ impl DumpFile {
     /// # Errors
     /// When there is no such file, it may not be read, or it is none of pg_dump's.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = std::fs::canonicalize(path).map_err(ProveError::file("cannot open", path))?;
+        let path = std::fs::canonicalize(path).map_err(ProveError::named("cannot open", path))?;
         let not = |why: &str| {
             let text = format!("{} is nothing that pg_dump or pg_dumpall made: {why}", path.display());
             Err(ProveError::refused(code::ENGINE_FORM, text))
@@ -57,11 +57,12 @@ impl DumpFile {
             };
         }
         let mut head = vec![0; 4096];
-        let file = File::open(&path).map_err(ProveError::file("cannot open", &path))?;
-        let length = read_some(file, &mut head).map_err(ProveError::file("cannot read", &path))?;
+        let file = File::open(&path).map_err(ProveError::named("cannot open", &path))?;
+        let length = read_some(file, &mut head).map_err(ProveError::input("cannot read", &path))?;
         head.truncate(length);
         if head.is_empty() {
-            return not("it is empty (0 bytes)");
+            let text = format!("{} is empty (0 bytes): pg_dump wrote nothing, or it was cut", path.display());
+            return Err(ProveError::refused(code::ENGINE_DAMAGED, text));
         }
         let packed = Packed::by_head(&head);
         if let Some(packed) = packed {

@@ -34,7 +34,7 @@ impl Packed {
 
     /// A process that unpacks the file to its standard output.
     pub fn unpack(self, path: &Path) -> Result<Child> {
-        let input = File::open(path).map_err(ProveError::file("cannot open", path))?;
+        let input = File::open(path).map_err(ProveError::input("cannot open", path))?;
         let mut command = Command::new(tool::find(self.program)?);
         command.args(["-d", "-c"]).stdin(Stdio::from(input)).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().map_err(ProveError::file("cannot unpack", path))
@@ -45,7 +45,7 @@ impl Packed {
         let mut child = self.unpack(path)?;
         let mut head = Vec::new();
         if let Some(out) = child.stdout.take() {
-            out.take(bytes).read_to_end(&mut head).map_err(ProveError::file("cannot unpack", path))?;
+            out.take(bytes).read_to_end(&mut head).map_err(ProveError::input("cannot unpack", path))?;
         }
         // It may still want to write what nobody reads.
         let _ = child.kill();
