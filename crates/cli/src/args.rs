@@ -3,7 +3,7 @@
 use crate::{
     command::{
         at::AtArgs, backup::BackupVerb, clone::CloneVerb, diff::DiffArgs, prove::ProveVerb, restore::RestoreArgs,
-        wal::WalVerb,
+        runbook::RunbookVerb, wal::WalVerb,
     },
     demo::schema::ROWS,
 };
@@ -101,6 +101,11 @@ pub enum Command {
     },
     /// Which rows changed or vanished since a moment, and the SQL that puts them back
     Diff(Box<DiffArgs>),
+    /// What to run when it has happened, with the commands that a drill ran
+    Runbook {
+        #[command(subcommand)]
+        verb: RunbookVerb,
+    },
     /// A range of time as one file to send
     Report {
         #[command(subcommand)]

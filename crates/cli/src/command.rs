@@ -16,6 +16,7 @@ pub mod prove;
 mod query;
 mod report;
 pub mod restore;
+pub mod runbook;
 mod serve;
 mod top;
 mod tune;
@@ -51,6 +52,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Wal { verb } => wal::run(&global, verb).await,
         Command::Restore(args) => restore::run(&global, &args),
         Command::Prove { verb } => prove::run(&global, verb).await,
+        Command::Runbook { verb } => runbook::run(&global, verb).await,
         Command::At(args) => at::run(&global, &args).await,
         Command::Clone { verb } => clone::run(&global, verb).await,
         Command::Diff(args) => diff::run(&global, &args).await,

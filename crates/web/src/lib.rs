@@ -23,6 +23,8 @@ mod tally;
 mod views;
 
 pub use site::Site;
+/// The runbook "restore after data loss", which pages, API and command line share.
+pub use views::runbook;
 
 use axum::{
     Router,

@@ -53,43 +53,51 @@ pub struct Step {
 pub fn look(asking: &Asking<'_>) -> Result<Runbook, ApiError> {
     let target = asking.target()?;
     let cluster = target.system_identifier.clone();
-    let filter = Filter {
-        kind: Some(proofs::RESTORE.to_owned()),
-        cluster: cluster.clone(),
-        limit: Some(DRILLS),
-        ..Filter::default()
-    };
+    let filter = drills_of(cluster.as_deref().unwrap_or_default());
     let entries = match (&cluster, proofs::opened(asking)?) {
-        (Some(_), Some(store)) => store.entries(&filter)?,
-        _ => Vec::new(),
+        (Some(_), Some(store)) => Some(store.entries(&filter)?),
+        (Some(_), None) => Some(Vec::new()),
+        (None, _) => None,
     };
-    let passed = entries.iter().rev().find(|entry| entry.proof.outcome == Outcome::Passed);
     let now = jiff::Timestamp::from_millisecond(asking.scene.now_ms).unwrap_or_default();
     let data = target.places.as_ref().and_then(|places| places.first()).map(|place| place.display().to_string());
     let repository = asking.site.observatory.protected(&target.name).first().map(|one| one.repository.clone());
-    let place = Place {
-        target: target.name.clone(),
-        data: data.unwrap_or_else(|| DATA.to_owned()),
-        repository: repository.unwrap_or_else(|| "REPOSITORY".to_owned()),
+    let place = Place { target: target.name.clone(), data, repository, tool: None };
+    Ok(written(&place, entries.as_deref(), now))
+}
+
+/// The filter of a cluster's newest drills.
+pub fn drills_of(cluster: &str) -> Filter {
+    Filter {
+        kind: Some(proofs::RESTORE.to_owned()),
+        cluster: Some(cluster.to_owned()),
+        limit: Some(DRILLS),
+        ..Filter::default()
+    }
+}
+
+/// The runbook, from the cluster's drills as the ledger has them, oldest first; none where it is not known which cluster
+/// that is.
+pub fn written(place: &Place, drills: Option<&[Entry]>, now: jiff::Timestamp) -> Runbook {
+    let passed = drills.unwrap_or_default().iter().rfind(|entry| entry.proof.outcome == Outcome::Passed);
+    let no_drill = match drills {
+        _ if passed.is_some() => None,
+        None => Some("Which cluster this is, is not known yet, so no drill of it can be looked up."),
+        Some([]) => Some(
+            "No drill has restored this cluster yet: what follows is the general form, and nobody has run it here. Run \
+             one: surus prove restore.",
+        ),
+        Some(_) => Some(
+            "Every drill of this cluster has failed: what follows is the general form. See the ledger for what failed \
+             before you rely on it.",
+        ),
     };
-    Ok(Runbook {
-        target: target.name.clone(),
-        no_drill: passed.is_none().then(|| match (&cluster, entries.is_empty()) {
-            (None, _) => "Which cluster this is, is not known yet, so no drill of it can be looked up.".to_owned(),
-            (_, true) => {
-                "No drill has restored this cluster yet: what follows is the general form, and nobody has run \
-                          it here. Run one: surus prove restore."
-                    .to_owned()
-            }
-            (_, false) => {
-                "Every drill of this cluster has failed: what follows is the general form. See the ledger for \
-                           what failed before you rely on it."
-                    .to_owned()
-            }
-        }),
-        steps: steps(&place, passed.map(|entry| &entry.proof)),
+    Runbook {
+        target: place.target.clone(),
+        no_drill: no_drill.map(str::to_owned),
+        steps: steps(place, passed.map(|entry| &entry.proof)),
         drill: passed.map(|entry| drilled(entry, now)),
-    })
+    }
 }
 
 fn drilled(entry: &Entry, now: jiff::Timestamp) -> Drilled {
@@ -104,15 +112,23 @@ fn drilled(entry: &Entry, now: jiff::Timestamp) -> Drilled {
     }
 }
 
-/// What this cluster's own names are.
-struct Place {
-    target: String,
-    data: String,
-    repository: String,
+/// What this cluster's own names are; what is not known has a name that says so.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    pub target: String,
+    /// Its data directory.
+    pub data: Option<String>,
+    /// The repository of surus, by name or address.
+    pub repository: Option<String>,
+    /// The other tool that makes its backups, where no drill tells.
+    pub tool: Option<String>,
 }
 
 fn steps(place: &Place, drill: Option<&Proof>) -> Vec<Step> {
-    let Place { target, data, repository } = place;
+    let (target, data) = (&place.target, place.data.as_deref().unwrap_or(DATA));
+    let repository = place.repository.as_deref().unwrap_or("REPOSITORY");
+    let of_drill = drill.and_then(|proof| proof.subject.split_once(" at ")).map(|(tool, _)| tool);
+    let other = of_drill.or(place.tool.as_deref()).filter(|tool| *tool != "surus");
     let took = |name: &str| {
         let step = drill?.steps.iter().find(|step| step.what == name)?;
         Some(step.duration_ms / 1000.0)
@@ -126,7 +142,14 @@ fn steps(place: &Place, drill: Option<&Proof>) -> Vec<Step> {
     };
     let own = drill.map(|proof| commands(proof, data)).filter(|commands| !commands.is_empty());
     let is_drilled = own.is_some();
-    let restore = own.unwrap_or_else(|| vec![format!("surus restore --repo {repository} --to {data}")]);
+    let restore = own.unwrap_or_else(|| match other {
+        Some(tool) => vec![format!("# {tool} restores into {data}; a drill that passes leaves its commands here")],
+        None => vec![format!("surus restore --repo {repository} --to {data}")],
+    });
+    let protect = match other {
+        Some(tool) => format!("# a full backup with {tool}"),
+        None => format!("surus backup run --full --repo {repository} {target}"),
+    };
     vec![
         step(
             "See what can be restored",
@@ -168,7 +191,7 @@ fn steps(place: &Place, drill: Option<&Proof>) -> Vec<Step> {
         step(
             "Protect it again",
             "It is on a new timeline now: a full backup begins a new window.",
-            vec![format!("surus backup run --full --repo {repository} {target}")],
+            vec![protect],
             None,
             false,
         ),
@@ -200,9 +223,13 @@ mod tests {
 
     #[test]
     fn without_a_drill_nothing_counts_as_drilled() {
-        let place = Place { target: "shop".into(), data: DATA.into(), repository: "main".into() };
-        let steps = steps(&place, None);
-        assert!(steps.iter().all(|step| !step.drilled && step.measured_s.is_none()));
-        assert!(steps[2].commands[0].contains("surus restore --repo main"));
+        let place = Place { target: "shop".into(), repository: Some("main".into()), ..Place::default() };
+        let general = written(&place, Some(&[]), jiff::Timestamp::UNIX_EPOCH);
+        assert!(general.steps.iter().all(|step| !step.drilled && step.measured_s.is_none()));
+        assert!(general.no_drill.is_some() && general.drill.is_none());
+        assert_eq!(general.steps[2].commands, ["surus restore --repo main --to DATA_DIRECTORY"]);
+        let other = Place { tool: Some("pgBackRest".into()), ..place };
+        let said: Vec<String> = steps(&other, None).into_iter().flat_map(|step| step.commands).collect();
+        assert!(!said.iter().any(|line| line.contains("surus restore") || line.contains("surus backup")), "{said:?}");
     }
 }
