@@ -394,13 +394,37 @@ fn read_known(cluster: &Cluster) -> Result<Known> {
     Ok(known)
 }
 
-/// May the account that the server runs as run the command that fetches WAL, and enter a repository of this machine?
+/// May the account that the server runs as run the command that fetches WAL, enter a repository of this machine, and
+/// read the files that the command names?
 fn fetch_trouble(cluster: &Cluster, fetch: &[String]) -> Option<String> {
     let account = Account::unprivileged().ok()?;
     let program = fetch.first().map(PathBuf::from).filter(|program| program.is_absolute());
     let folders = [program.as_deref().and_then(Path::parent), cluster.repo.place().local_folder()];
-    let trouble = folders.into_iter().flatten().find_map(|folder| account.can_enter(folder).err())?;
+    let entering = folders.into_iter().flatten().find_map(|folder| account.can_enter(folder).err());
+    let trouble = match entering {
+        Some(error) => error.to_string(),
+        None => fetch.windows(2).find_map(|pair| word_trouble(&account, &pair[0], &pair[1]))?,
+    };
     Some(format!("the server could not fetch its WAL: {trouble}"))
+}
+
+/// What keeps the account from using a flag's value: a file that is shut to it, or a variable that it has not.
+fn word_trouble(account: &Account, flag: &str, value: &str) -> Option<String> {
+    let file = match flag {
+        "--config" => value,
+        "--repo-key" => match value.strip_prefix("env:") {
+            // A server that surus starts has an environment of its own.
+            Some(name) => {
+                return Some(format!(
+                    "the key is in the variable {name}, which a server that surus starts does not have; \
+                                               give it as file:/PATH"
+                ));
+            }
+            None => value.strip_prefix("file:")?,
+        },
+        _ => return None,
+    };
+    account.can_read(Path::new(file)).err().map(|error| error.to_string())
 }
 
 /// Bytes that the files need beyond what is there; refused when a filesystem has less.

@@ -93,14 +93,7 @@ impl Account {
         let above: Vec<&Path> = full.ancestors().collect();
         for each in above.into_iter().rev() {
             let meta = fs::metadata(each).map_err(|error| LocalError::directory(each, &error))?;
-            let search = if meta.uid() == self.uid {
-                0o100
-            } else if meta.gid() == self.gid {
-                0o010
-            } else {
-                0o001
-            };
-            if meta.mode() & search == 0 {
+            if !self.has(&meta, 0o1) {
                 let problem = format!(
                     "PostgreSQL would run as uid {}, which may not enter {} (mode {:03o})",
                     self.uid,
@@ -111,6 +104,39 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    /// Can this account read the file, and enter all directories above it?
+    ///
+    /// # Errors
+    /// [`LocalError::Directory`] that names what shuts it out.
+    pub fn can_read(&self, file: &Path) -> Result<(), LocalError> {
+        if !self.step_down {
+            return Ok(());
+        }
+        let full = fs::canonicalize(file).map_err(|error| LocalError::directory(file, &error))?;
+        self.can_enter(full.parent().unwrap_or(Path::new("/")))?;
+        let meta = fs::metadata(&full).map_err(|error| LocalError::directory(file, &error))?;
+        if self.has(&meta, 0o4) {
+            return Ok(());
+        }
+        let problem = format!(
+            "PostgreSQL would run as uid {}, which may not read it (uid {}, mode {:03o})",
+            self.uid,
+            meta.uid(),
+            meta.mode() & 0o777
+        );
+        Err(LocalError::Directory { path: file.to_owned(), problem })
+    }
+
+    /// Has it this right (4, 2, 1)? It is in no group but its own.
+    fn has(&self, meta: &fs::Metadata, right: u32) -> bool {
+        let shift = match () {
+            () if meta.uid() == self.uid => 6,
+            () if meta.gid() == self.gid => 3,
+            () => 0,
+        };
+        meta.mode() >> shift & right == right
     }
 }
 
@@ -144,5 +170,15 @@ mod tests {
         account.can_enter(dir.path()).unwrap();
         let text = account.can_enter(&closed.join("inside")).unwrap_err().to_string();
         assert!(text.contains("may not enter") && text.contains("closed (mode 700)"), "{text}");
+        let file = dir.path().join("key");
+        fs::write(&file, "x").unwrap();
+        for (mode, may) in [(0o644, true), (0o600, false), (0o640, false)] {
+            fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let read = account.can_read(&file);
+            assert_eq!(read.is_ok(), may, "{read:?}");
+        }
+        let text = account.can_read(&file).unwrap_err().to_string();
+        assert!(text.contains("may not read it") && text.contains("mode 640"), "{text}");
+        assert!(account.can_read(&dir.path().join("absent")).is_err());
     }
 }

@@ -19,7 +19,7 @@ mod structure;
 
 pub use invariant::Invariant;
 pub use loss::{Loss, Source};
-pub use report::{KIND, Measured, Report, looked_at, proofs};
+pub use report::{KIND, Measured, Report, Subject, looked_at, proofs, subject};
 pub use rows::{Baseline, Counted, baseline};
 pub use step::{State, Step};
 
@@ -40,7 +40,7 @@ use std::{
 use step::{Found, Steps};
 use surus_core::{
     clock::{self, Stopwatch},
-    code,
+    code::{self, Code},
     monitor::Monitor,
     size::{Bytes, human_count},
 };
@@ -52,6 +52,8 @@ pub struct Options<'a> {
     pub subject: String,
     /// Where in the WAL it goes to.
     pub aim: Aim,
+    /// The cluster, for the ledger, where the backups cannot be read.
+    pub cluster: Option<String>,
     /// This backup; none: the newest.
     pub backup: Option<String>,
     /// For what is left to chance.
@@ -100,7 +102,17 @@ pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) ->
     let swept = options.scratch.sweep()?;
     steps.add("sweep", watch, sweep_found(&swept));
     let watch = Stopwatch::start();
-    let survey = engine.survey()?;
+    let of = Subject::of(engine, options);
+    let survey = match engine.survey() {
+        Err(error) if blames_backups(&error) => {
+            steps.add("survey", watch, report::unreadable(&of, error.code(), &error.to_string()));
+            let mut report = Report::blank(of, started_at);
+            (report.swept, report.limits) = (swept, limits);
+            report.finish(steps.into_all());
+            return Ok(report);
+        }
+        survey => survey?,
+    };
     // What was restored half can only be completed from the same backup.
     let begun = left.as_ref().and_then(|place| place.mark.detail["backup"].as_str());
     let mut chosen = aim::choose(&survey, options.aim, begun.or(options.backup.as_deref()), options.seed)?;
@@ -119,7 +131,7 @@ pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) ->
         None => options.scratch.make(Purpose::Drill, &what(options, engine), resumable(engine, &chosen))?,
     };
     let dog = Watchdog::over(&place, &options.watchdog)?;
-    let mut report = Report::begin(engine, options, &survey, &chosen, started_at);
+    let mut report = Report::begin(of, options, &survey, &chosen, started_at);
     report.swept = swept;
     report.limits = limits;
     let attempted = attempt(engine, options, &chosen, &place, monitor, &mut steps, &mut report);
@@ -141,6 +153,28 @@ pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) ->
     attempted?;
     report.finish(steps.into_all());
     Ok(report)
+}
+
+/// Codes that say that backups are not what they should be.
+const OF_BACKUPS: &[Code] = &[
+    code::REPO_DAMAGED,
+    code::REPO_BROKEN,
+    code::REPO_DENIED,
+    code::ENGINE_WAL,
+    code::ENGINE_DAMAGED,
+    code::ENGINE_ACCESS,
+    code::ENGINE_LACKS,
+];
+
+/// Do backups that cannot be opened or read for this reason make a drill of them fail? Other reasons are about this
+/// machine, the network, or what was asked for, and say nothing about the backups.
+pub fn is_of_backups(code: Code) -> bool {
+    OF_BACKUPS.contains(&code)
+}
+
+/// As [`is_of_backups`]; what a tool says of its own repository when it is asked for its backups is of them, too.
+fn blames_backups(error: &ProveError) -> bool {
+    is_of_backups(error.code()) || matches!(error, ProveError::Tool { .. })
 }
 
 /// A copy's name for those who find it.

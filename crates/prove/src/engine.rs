@@ -138,6 +138,10 @@ pub trait Engine: Send + Sync + fmt::Debug {
     fn address(&self) -> String;
     /// Are they on another machine or in an object store? None when that cannot be known.
     fn off_site(&self) -> Option<bool>;
+    /// The cluster's system identifier, where it is known before anything is read.
+    fn system_identifier(&self) -> Option<u64> {
+        None
+    }
     /// What is there.
     ///
     /// # Errors
@@ -180,8 +184,21 @@ pub struct Wish {
 }
 
 impl Wish {
+    /// What is meant, in words, where the backups cannot be opened; none when nothing was said.
+    pub fn address(&self) -> Option<String> {
+        let named = |word: &str, name: &Option<String>| name.as_ref().map(|name| format!("{word} {name}"));
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let dumps: Vec<String> = self.dumps.iter().map(|path| path.display().to_string()).collect();
+        let dumps = (!dumps.is_empty()).then(|| dumps.join(", "));
+        dumps
+            .or_else(|| path(&self.dir))
+            .or_else(|| named("stanza", &self.stanza))
+            .or_else(|| named("server", &self.server))
+            .or_else(|| path(&self.config))
+    }
+
     /// The tool that is meant; none when nothing was said.
-    fn kind(&self) -> Option<Kind> {
+    pub fn kind(&self) -> Option<Kind> {
         self.kind.or(match self {
             Self { stanza: Some(_), .. } => Some(Kind::Pgbackrest),
             Self { server: Some(_), .. } => Some(Kind::Barman),

@@ -7,6 +7,7 @@ mod restore;
 mod text;
 mod window;
 
+pub use engine::{Meant, described, open as open_engine, repository_name};
 pub use restore::DrillArgs;
 
 use crate::{args::Global, failure::Failure};

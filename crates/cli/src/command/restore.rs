@@ -183,7 +183,7 @@ pub fn run(global: &Global, args: &RestoreArgs) -> Result<u8, Failure> {
 
 fn programs(plan: &Plan) -> Result<Programs, Failure> {
     if let Some(trouble) = &plan.outline.fetch_trouble {
-        return Err(Failure::new(code::RESTORE_START, format!("nothing was done: {trouble}")));
+        return Err(Failure::new(code::RESTORE_FETCH, format!("nothing was done: {trouble}")));
     }
     let major = Version::from_num(plan.about().server_version).major();
     Ok(Programs::find(Some(major)).map_err(BackupError::from)?)
@@ -226,16 +226,18 @@ fn options(args: &RestoreArgs, cluster: u64) -> Result<RestoreOptions, Failure> 
 
 /// A moment to the microsecond, as PostgreSQL shows it too; one without a zone is of this machine's.
 pub fn time_of(text: &str) -> Result<Timestamp, Failure> {
-    if let Ok(time) = text.parse::<Timestamp>() {
+    if let Some(time) = written_time(text) {
         return Ok(time);
-    }
-    let here = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::system()).ok();
-    if let Some(time) = here() {
-        return Ok(time.timestamp());
     }
     let wrong = |_| Failure::new(code::RESTORE_USAGE, format!("nothing was done: {text:?} is no time"));
     let ms = moment(text, clock::now_ms()).map_err(wrong)?;
     Timestamp::from_millisecond(ms).map_err(|_| Failure::new(code::RESTORE_USAGE, format!("{text:?} is no time")))
+}
+
+/// A moment that is written as one, and not as how long ago.
+pub fn written_time(text: &str) -> Option<Timestamp> {
+    let here = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::system()).ok();
+    text.parse::<Timestamp>().ok().or_else(|| here().map(|time| time.timestamp()))
 }
 
 /// The command with which the restored server fetches its WAL: this program, from wherever it is.
@@ -247,9 +249,11 @@ pub fn fetch(repo: &RepoArgs, cluster: u64) -> Result<Vec<String>, Failure> {
     if !repo.repo.contains('/')
         && let Some(named) = Config::load(None)?.repository.iter().find(|one| one.name == repo.repo)
     {
+        // The reference is no secret, and whether the server's account may read what it leads to can be seen.
+        repo.key = repo.key.or_else(|| named.key.as_ref().map(|key| key.reference().to_owned()));
         match named.address()? {
             // The server's account need not read the configuration for that.
-            Address::Folder(folder) if named.key.is_none() => repo.repo = folder.display().to_string(),
+            Address::Folder(folder) => repo.repo = folder.display().to_string(),
             // A repository's name means nothing without the file that it stands in.
             _ => words.extend(Config::path(None).into_iter().flat_map(|file| {
                 let file = std::path::absolute(&file).unwrap_or(file);

@@ -27,6 +27,11 @@ impl SecretRef {
         }
     }
 
+    /// As it is written; it is no secret itself.
+    pub fn reference(&self) -> &str {
+        &self.0
+    }
+
     /// The secret; the file's last line end does not belong to it.
     pub fn resolve(&self, key: &str) -> Result<Secret, Failure> {
         let absent = |why: String| Failure::new(code::SERVE_SECRET, format!("{key}: {}: {why}", self.0));

@@ -8,3 +8,4 @@ mod page;
 mod proven;
 mod room;
 mod scheduled;
+mod unread;

@@ -89,6 +89,9 @@ fn without_room_or_backup_nothing_is_begun() {
     let said = text_of(&refused);
     assert!(refused.status.code() == Some(3) && said.contains("SURUS-P002") && said.contains("stay free"), "{said}");
     assert!(!scratch.exists(), "nothing was written");
+    // Where nobody says where copies go, they go beside surus's own files.
+    let refused = text_of(&room.run(&["prove", "restore", "shop", "--reserve", "900TB"]));
+    assert!(refused.contains(&room.path("state-copies").display().to_string()), "{refused}");
     let unknown = room.run(&["prove", "restore", "other"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", text_of(&unknown));
 }

@@ -5,7 +5,7 @@ use super::{
     aim::Chosen,
     loss::{Loss, Source},
     rows::{self, Counted},
-    step::{State, Step},
+    step::{Found, State, Step, Steps, short},
 };
 use crate::{
     engine::{Engine, Kind, Landed, Survey},
@@ -15,7 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use surus_backup::restore::start::Arrival;
 use surus_core::{
-    clock,
+    clock::{self, Stopwatch},
+    code::Code,
     proof::{Measure, Outcome, Proof, ProofStep},
     readiness::ITEMS,
     size::{human_count, human_seconds},
@@ -57,6 +58,7 @@ pub struct Report {
     /// The system identifier, where it is known.
     pub cluster: String,
     pub subject: String,
+    /// Its label; empty where none was chosen.
     pub backup: String,
     pub target: String,
     pub seed: u64,
@@ -78,24 +80,71 @@ pub struct Report {
     pub swept: Vec<Swept>,
 }
 
+/// Whose backups a drill is of, as far as that is known before they are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    pub engine: Kind,
+    /// Where the backups are.
+    pub address: String,
+    pub off_site: Option<bool>,
+    /// The system identifier; where nobody knows it, the name.
+    pub cluster: String,
+    /// The target's name or address.
+    pub name: String,
+}
+
+impl Subject {
+    pub(super) fn of(engine: &dyn Engine, options: &Options<'_>) -> Self {
+        let known = engine.system_identifier().map(|id| id.to_string()).or_else(|| options.cluster.clone());
+        Self {
+            engine: engine.kind(),
+            address: engine.address(),
+            off_site: engine.off_site(),
+            cluster: known.unwrap_or_else(|| options.subject.clone()),
+            name: options.subject.clone(),
+        }
+    }
+}
+
 impl Report {
     pub(super) fn begin(
-        engine: &dyn Engine,
+        of: Subject,
         options: &Options<'_>,
         survey: &Survey,
         chosen: &Chosen,
         started_at: Timestamp,
     ) -> Self {
         Self {
-            outcome: Outcome::Failed,
-            engine: engine.kind(),
-            address: engine.address(),
-            off_site: engine.off_site(),
-            cluster: survey.system_identifier.map_or_else(|| options.subject.clone(), |id| id.to_string()),
-            subject: options.subject.clone(),
+            cluster: survey.system_identifier.map_or_else(|| of.cluster.clone(), |id| id.to_string()),
             backup: chosen.backup.label.clone(),
             target: chosen.target.goal.to_string(),
             seed: options.seed,
+            ..Self::blank(of, started_at)
+        }
+    }
+
+    /// A drill that came to an end before a backup was chosen: they cannot be read.
+    ///
+    /// `error` is why, with its code; it is told as the only step, which failed.
+    pub fn unread(of: Subject, started_at: Timestamp, code: Code, error: &str) -> Self {
+        let mut steps = Steps::new(&|_| {});
+        steps.add("survey", Stopwatch::start(), unreadable(&of, code, error));
+        let mut report = Self::blank(of, started_at);
+        report.finish(steps.into_all());
+        report
+    }
+
+    pub(super) fn blank(of: Subject, started_at: Timestamp) -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            engine: of.engine,
+            address: of.address,
+            off_site: of.off_site,
+            cluster: of.cluster,
+            subject: of.name,
+            backup: String::new(),
+            target: String::new(),
+            seed: 0,
             started_at,
             finished_at: started_at,
             measured: Measured::default(),
@@ -176,10 +225,23 @@ impl Report {
     }
 }
 
+/// How the ledger calls the backups of a drill.
+pub fn subject(engine: Kind, address: &str) -> String {
+    format!("{engine} at {address}")
+}
+
+/// The step that says that the backups cannot be read.
+pub(super) fn unreadable(of: &Subject, code: Code, error: &str) -> Found {
+    let lines: Vec<String> = error.lines().map(str::to_owned).collect();
+    let text = format!("{} at {} cannot be read: {}", of.engine, of.address, short(error));
+    let found = Found::bad(text, code.next);
+    if lines.len() > 1 { found.with(lines) } else { found }
+}
+
 /// The ledger's entries: one for the item "restores tested", and for an off-site repository one for "disaster
 /// recovery", which counts longer.
 pub fn proofs(report: &Report, surus_version: &str) -> Vec<Proof> {
-    let subject = format!("{} at {}", report.engine, report.address);
+    let subject = subject(report.engine, &report.address);
     let mut all = vec![proof(report, surus_version, RESTORES, subject.clone())];
     if report.off_site == Some(true) {
         all.push(proof(report, surus_version, DISASTER, format!("{subject}, off-site")));

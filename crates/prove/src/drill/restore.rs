@@ -29,6 +29,7 @@ use surus_pg::LocalServer;
 /// Errors that say something about the machine that drills, and nothing about the backup.
 const OF_THIS_MACHINE: &[Code] = &[
     code::RESTORE_ROOM,
+    code::RESTORE_FETCH,
     code::BACKUP_NO_ROOM,
     code::PROVE_ROOM,
     code::PROVE_SCRATCH,

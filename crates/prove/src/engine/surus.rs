@@ -46,6 +46,10 @@ impl Engine for Surus {
         Some(self.cluster.repo.place().local_folder().is_none())
     }
 
+    fn system_identifier(&self) -> Option<u64> {
+        Some(self.cluster.names.system_identifier)
+    }
+
     fn survey(&self) -> Result<Survey> {
         let catalogue = Catalogue::read(&self.cluster)?;
         let seen = protection::look(&self.cluster)?;
@@ -102,7 +106,7 @@ impl Engine for Surus {
         let plan = Plan::make(&self.cluster, &options)?;
         // Its server could not recover: that is said before the files are written.
         if let Some(trouble) = &plan.outline.fetch_trouble {
-            return Err(ProveError::refused(code::RESTORE_START, format!("nothing was restored: {trouble}")));
+            return Err(ProveError::refused(code::RESTORE_FETCH, format!("nothing was restored: {trouble}")));
         }
         let restored = plan.carry_out(order.monitor)?;
         Ok(Landed {

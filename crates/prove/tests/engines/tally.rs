@@ -113,6 +113,7 @@ fn drill(engine: &dyn Engine, aim: Aim, label: Option<&str>) -> Result<drill::Re
     let options = Options {
         subject: "shop".into(),
         aim,
+        cluster: None,
         backup: label.map(str::to_owned),
         seed,
         lost_at: None,

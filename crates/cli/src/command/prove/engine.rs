@@ -17,7 +17,7 @@ pub struct Meant {
     #[arg(long, value_name = "PLACE", env = "SURUS_REPO")]
     pub repo: Option<String>,
     /// The key of an encrypted repository, by reference: file:/PATH or env:NAME
-    #[arg(long, value_name = "REF", env = "SURUS_REPO_KEY")]
+    #[arg(long = "repo-key", alias = "key", value_name = "REF", env = "SURUS_REPO_KEY")]
     pub key: Option<String>,
     /// The cluster's system identifier, when the repository holds several
     #[arg(long, value_name = "N")]
@@ -96,6 +96,19 @@ impl OtherArgs {
     }
 }
 
+/// Which tool, and where its backups are, in words, for when they cannot be opened; none when that is not clear.
+pub fn described(args: &Meant, config: &Config) -> Option<(Kind, String)> {
+    match args.other.wish() {
+        Some(wish) => Some((wish.kind()?, wish.address()?)),
+        None => {
+            let name = repository_name(args, config)?;
+            let named = config.repository.iter().find(|one| one.name == name);
+            let address = named.and_then(|one| one.address().ok()).map(|address| address.to_string());
+            Some((Kind::Surus, address.unwrap_or(name)))
+        }
+    }
+}
+
 /// Opens what the command line, else the configuration, else this machine's files of other tools name.
 pub async fn open(args: &Meant, config: &Config) -> Result<Box<dyn Engine>, Failure> {
     let nothing = || args.repo.is_none() && args.name.is_none() && config.repository.is_empty();
@@ -108,20 +121,11 @@ pub async fn open(args: &Meant, config: &Config) -> Result<Box<dyn Engine>, Fail
     Ok(Box::new(Surus::new(cluster, fetch)))
 }
 
-/// The repository of surus: the flag's, that of the target's backups, or the only one there is.
+/// The repository of surus, with its cluster.
 async fn repository(args: &Meant, config: &Config) -> Result<RepoArgs, Failure> {
-    let of_target = || {
-        let target = args.name.as_ref()?;
-        config.backup.iter().find(|backup| backup.target == *target).map(|backup| backup.repository.clone())
-    };
-    let repo = match (&args.repo, of_target(), config.repository.as_slice()) {
-        (Some(repo), ..) => repo.clone(),
-        (None, Some(repo), _) => repo,
-        (None, None, [only]) => only.name.clone(),
-        _ => {
-            let text = "nothing was restored: give --repo PLACE, or --engine with its options";
-            return Err(Failure::new(code::PROVE_ENGINE, text));
-        }
+    let Some(repo) = repository_name(args, config) else {
+        let text = "nothing was restored: give --repo PLACE, or --engine with its options";
+        return Err(Failure::new(code::PROVE_ENGINE, text));
     };
     let mut repo = RepoArgs { repo, key: args.key.clone(), cluster: args.cluster };
     if repo.cluster.is_none()
@@ -132,6 +136,19 @@ async fn repository(args: &Meant, config: &Config) -> Result<RepoArgs, Failure> 
         repo.cluster = Some(identifier(&named.resolved_dsn()?).await?);
     }
     Ok(repo)
+}
+
+/// The repository of surus that is meant: the flag's, that of the target's backups, or the only one there is.
+pub fn repository_name(args: &Meant, config: &Config) -> Option<String> {
+    let of_target = || {
+        let target = args.name.as_ref()?;
+        config.backup.iter().find(|backup| backup.target == *target).map(|backup| backup.repository.clone())
+    };
+    let only = || match config.repository.as_slice() {
+        [only] => Some(only.name.clone()),
+        _ => None,
+    };
+    args.repo.clone().or_else(of_target).or_else(only)
 }
 
 async fn identifier(dsn: &str) -> Result<u64, Failure> {

@@ -8,7 +8,7 @@ use crate::{
         Config,
         quantity::{Size, Span},
     },
-    copies,
+    copies::ScratchArgs,
     failure::Failure,
     ledger,
     output::{json, print},
@@ -16,7 +16,6 @@ use crate::{
 };
 use clap::Args;
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -71,9 +70,8 @@ pub struct DrillArgs {
     /// Compare the levels of each index, and its rows with the table's, too
     #[arg(long)]
     pub deep: bool,
-    /// The directory of all copies [default: scratch in surus.toml, else beside surus's own files]
-    #[arg(long, value_name = "DIR")]
-    pub scratch: Option<PathBuf>,
+    #[command(flatten)]
+    pub scratch: ScratchArgs,
     /// What stays free on its filesystem [default: reserve in surus.toml, else a tenth, 10 GB at most]
     #[arg(long, value_name = "SIZE", value_parser = crate::args::size)]
     pub reserve: Option<u64>,
@@ -97,6 +95,7 @@ pub struct DrillArgs {
 struct Job {
     engine: Box<dyn Engine>,
     subject: String,
+    cluster: Option<String>,
     aim: Aim,
     backup: Option<String>,
     seed: u64,
@@ -127,7 +126,9 @@ pub async fn run(global: &Global, args: DrillArgs) -> Result<u8, Failure> {
     match outcome {
         Ok((report, entries)) => told(&args, &config, &report, &entries).await,
         Err(failure) => {
-            if failure.code.exit != code::Exit::Usage {
+            // Whoever types a wrong path sees it; where a target is drilled on a schedule, its backup has gone.
+            let gone = [code::ENGINE_PATH, code::ENGINE_FORM].contains(&failure.code) && args.of.name.is_some();
+            if failure.code.exit != code::Exit::Usage || gone {
                 notify::failed(&config.prove, &notify::refusal(&args, &failure)).await;
             }
             Err(failure)
@@ -138,7 +139,15 @@ pub async fn run(global: &Global, args: DrillArgs) -> Result<u8, Failure> {
 /// Runs the drill and writes its proofs; gives their numbers.
 async fn drilled(global: &Global, args: &DrillArgs, config: &Config) -> Result<(Report, Vec<i64>), Failure> {
     let cancelled = Arc::new(AtomicBool::new(false));
-    let job = job(global, args, config, &cancelled).await?;
+    let began = clock::now();
+    // A ledger that cannot be written is found out before the hours that a restore takes.
+    let ledger = if args.no_ledger { None } else { Some(ledger::open(global, config)?) };
+    let asked = asked(args)?;
+    let engine = match engine::open(&args.of, config).await {
+        Ok(engine) => engine,
+        Err(failure) => return unopened(args, config, ledger.as_ref(), began, failure),
+    };
+    let job = job(global, args, config, engine, ledger, asked, &cancelled)?;
     let scratch = job.scratch.clone();
     let mut drill = tokio::task::spawn_blocking(move || job.run());
     let listen = |kind| signal(kind).map_err(|error| Failure::bug(format!("signals cannot be received: {error}")));
@@ -176,17 +185,66 @@ async fn interrupted(
     std::process::exit(i32::from(code::PROVE_INTERRUPTED.exit as u8));
 }
 
-async fn job(global: &Global, args: &DrillArgs, config: &Config, cancelled: &Arc<AtomicBool>) -> Result<Job, Failure> {
+/// Backups that cannot be opened: where that is their own fault, it is a failed drill, and is written down.
+fn unopened(
+    args: &DrillArgs,
+    config: &Config,
+    ledger: Option<&Store>,
+    began: jiff::Timestamp,
+    failure: Failure,
+) -> Result<(Report, Vec<i64>), Failure> {
+    let described = engine::described(&args.of, config).filter(|_| drill::is_of_backups(failure.code));
+    let Some((engine, address)) = described else { return Err(failure) };
+    let name = args.of.name.clone().unwrap_or_else(|| address.clone());
+    let known = known_cluster(args, ledger, &drill::subject(engine, &address));
+    let cluster = known.unwrap_or_else(|| name.clone());
+    let of = drill::Subject { engine, address, off_site: None, cluster, name };
+    let report = Report::unread(of, began, failure.code, &failure.message);
+    if args.format == DataFormat::Text {
+        report.steps.iter().try_for_each(|step| print(&text::step(step)))?;
+    }
+    let numbers = write(ledger, &report)?;
+    Ok((report, numbers))
+}
+
+/// The cluster, where its backups do not tell any more: as it was said, else as an earlier drill of them knew it.
+fn known_cluster(args: &DrillArgs, ledger: Option<&Store>, subject: &str) -> Option<String> {
+    let earlier = || {
+        let filter = Filter { kind: Some(drill::KIND.to_owned()), limit: Some(EARLIER), ..Filter::default() };
+        // A ledger that cannot be read fails when it is written to, which is told.
+        let entries = ledger?.entries(&filter).ok()?;
+        entries.into_iter().rev().map(|entry| entry.proof).find(|proof| proof.subject == subject)
+    };
+    args.of.cluster.map(|id| id.to_string()).or_else(|| earlier().map(|proof| proof.cluster))
+}
+
+/// Writes the proofs of a drill; gives their numbers.
+fn write(ledger: Option<&Store>, report: &Report) -> Result<Vec<i64>, Failure> {
+    let Some(store) = ledger else { return Ok(Vec::new()) };
+    let proofs = drill::proofs(report, env!("CARGO_PKG_VERSION"));
+    proofs.iter().map(|proof| Ok(store.append(proof)?.number)).collect()
+}
+
+/// What was asked for: up to where, and when the original was lost.
+fn asked(args: &DrillArgs) -> Result<(Aim, Option<jiff::Timestamp>), Failure> {
     let aim = match args.target.as_str() {
         "random" => Aim::Random,
         "latest" => Aim::Latest,
         time => Aim::Time(time_of(time)?),
     };
-    let lost_at = args.lost_at.as_deref().map(time_of).transpose()?;
+    Ok((aim, args.lost_at.as_deref().map(time_of).transpose()?))
+}
+
+fn job(
+    global: &Global,
+    args: &DrillArgs,
+    config: &Config,
+    engine: Box<dyn Engine>,
+    ledger: Option<Store>,
+    (aim, lost_at): (Aim, Option<jiff::Timestamp>),
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Job, Failure> {
     let quiet = global.quiet || args.format == DataFormat::Json;
-    // A ledger that cannot be written is found out before the hours that a restore takes.
-    let ledger = if args.no_ledger { None } else { Some(ledger::open(global, config)?) };
-    let engine = engine::open(&args.of, config).await?;
     let program = std::env::current_exe();
     let program = program.map_err(|error| Failure::bug(format!("surus does not find itself: {error}")))?;
     let now = clock::now().as_nanosecond().unsigned_abs();
@@ -194,11 +252,12 @@ async fn job(global: &Global, args: &DrillArgs, config: &Config, cancelled: &Arc
     let target = args.of.name.as_ref().and_then(|name| config.target.iter().find(|one| one.name == *name));
     Ok(Job {
         subject: args.of.name.clone().unwrap_or_else(|| engine.address()),
+        cluster: known_cluster(args, ledger.as_ref(), &drill::subject(engine.kind(), &engine.address())),
         aim,
         backup: args.backup.clone(),
         seed: args.seed.unwrap_or(seed),
         lost_at,
-        scratch: copies::scratch(global, config, args.scratch.as_deref())?,
+        scratch: args.scratch.open(global, config)?,
         reserve: args.reserve.or(config.prove.reserve.map(|Size(bytes)| bytes)),
         jobs: args.jobs.or(config.prove.jobs).map_or(1, usize::from),
         deep: args.deep,
@@ -230,6 +289,7 @@ impl Job {
         let baselines = |cluster: &str| ledger.as_ref().map_or_else(Vec::new, |store| earlier(store, cluster));
         let options = Options {
             subject: self.subject.clone(),
+            cluster: self.cluster.clone(),
             aim: self.aim,
             backup: self.backup.clone(),
             seed: self.seed,
@@ -248,12 +308,7 @@ impl Job {
             cancelled,
         };
         let report = drill::run(engine.as_ref(), &options, monitor.as_ref())?;
-        let mut numbers = Vec::new();
-        if let Some(store) = ledger {
-            for proof in drill::proofs(&report, env!("CARGO_PKG_VERSION")) {
-                numbers.push(store.append(&proof)?.number);
-            }
-        }
+        let numbers = write(ledger.as_ref(), &report)?;
         Ok((report, numbers))
     }
 }

@@ -60,7 +60,11 @@ pub fn verdict(report: &Report, entries: &[i64]) -> String {
     if report.outcome == Outcome::Passed {
         let _ = writeln!(out, "{} backup {} comes back, up to {}", Paint::good("PROVEN"), report.backup, report.target);
     } else {
-        let _ = writeln!(out, "{} backup {}", Paint::crit("FAILED"), report.backup);
+        let what = match report.backup.as_str() {
+            "" => "no backup could be looked at".to_owned(),
+            label => format!("backup {label}"),
+        };
+        let _ = writeln!(out, "{} {what}", Paint::crit("FAILED"));
     }
     let mut row = |name: &str, text: String| {
         if !text.is_empty() {
