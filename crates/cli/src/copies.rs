@@ -23,6 +23,31 @@ use surus_prove::{
 /// The hidden command that ends a copy; its only argument is the copy's directory.
 pub const KEEPER: &str = "copy-keeper";
 
+/// Where copies are: a flag of every command that makes, lists or removes them.
+#[derive(Debug, Clone, Args)]
+pub struct ScratchArgs {
+    /// The directory of all copies [default: scratch in surus.toml, else beside surus's own files: /var/lib/surus-copies
+    /// for root, ~/.local/state/surus-copies for others]
+    #[arg(long, value_name = "DIR", env = "SURUS_SCRATCH")]
+    pub scratch: Option<PathBuf>,
+}
+
+impl ScratchArgs {
+    /// The directory of all copies: the flag's, the configuration's, else the one beside surus's own files, which the
+    /// server's account may enter where it may not enter those.
+    pub fn open(&self, global: &Global, config: &Config) -> Result<Scratch, Failure> {
+        if let Some(root) = self.scratch.as_deref().or(config.prove.scratch.as_deref()) {
+            return Ok(Scratch::at(std::path::absolute(root).unwrap_or_else(|_| root.to_owned())));
+        }
+        let file = ledger::path(global, config)?;
+        let own = file.parent().unwrap_or(Path::new("/var/lib/surus"));
+        let own = std::path::absolute(own).unwrap_or_else(|_| own.to_owned());
+        let mut name = own.file_name().unwrap_or_default().to_owned();
+        name.push("-copies");
+        Ok(Scratch::at(own.with_file_name(name)))
+    }
+}
+
 /// The flags of every command that restores a copy from a repository of surus.
 #[derive(Debug, Clone, Args)]
 pub struct CopyArgs {
@@ -35,9 +60,8 @@ pub struct CopyArgs {
     /// The cluster's system identifier, when the repository holds several
     #[arg(long, value_name = "N")]
     pub cluster: Option<u64>,
-    /// The directory of all copies [default: scratch in surus.toml, else beside surus's own files]
-    #[arg(long, value_name = "DIR")]
-    pub scratch: Option<PathBuf>,
+    #[command(flatten)]
+    pub scratch: ScratchArgs,
     /// Threads that read, unpack and write [default: the processors, at most 4]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
@@ -69,20 +93,6 @@ impl CopyArgs {
     pub fn jobs(&self) -> usize {
         self.jobs.map_or_else(processors, usize::from)
     }
-}
-
-/// The directory of all copies: the flag's, the configuration's, else the one beside surus's own files, which the
-/// server's account may enter.
-pub fn scratch(global: &Global, config: &Config, flag: Option<&Path>) -> Result<Scratch, Failure> {
-    if let Some(root) = flag.or(config.prove.scratch.as_deref()) {
-        return Ok(Scratch::at(std::path::absolute(root).unwrap_or_else(|_| root.to_owned())));
-    }
-    let file = ledger::path(global, config)?;
-    let own = file.parent().unwrap_or(Path::new("/var/lib/surus"));
-    let own = std::path::absolute(own).unwrap_or_else(|_| own.to_owned());
-    let mut name = own.file_name().unwrap_or_default().to_owned();
-    name.push("-copies");
-    Ok(Scratch::at(own.with_file_name(name)))
 }
 
 /// Removes what is over, and says on standard error what was left by surus that were killed.

@@ -27,7 +27,7 @@ pub struct RepoArgs {
     #[arg(long, value_name = "PLACE", env = "SURUS_REPO")]
     pub repo: String,
     /// The key of an encrypted repository, by reference: file:/PATH or env:NAME
-    #[arg(long, value_name = "REF", env = "SURUS_REPO_KEY")]
+    #[arg(long = "repo-key", alias = "key", value_name = "REF", env = "SURUS_REPO_KEY")]
     pub key: Option<String>,
     /// The cluster's system identifier, when the repository holds several
     #[arg(long, value_name = "N")]
@@ -87,7 +87,7 @@ impl RepoArgs {
         let mut words = vec!["--repo".to_owned(), place];
         if let Some(key) = &self.key {
             let key = key.strip_prefix("file:").map_or_else(|| key.clone(), |path| format!("file:{}", absolute(path)));
-            words.extend(["--key".to_owned(), key]);
+            words.extend(["--repo-key".to_owned(), key]);
         }
         words
     }
@@ -95,7 +95,7 @@ impl RepoArgs {
     fn way(&self) -> Result<Way, Failure> {
         let mut way = self.place_of()?;
         if let Some(reference) = &self.key {
-            way.key = Some(user_key("--key", reference)?);
+            way.key = Some(user_key("--repo-key", reference)?);
         }
         Ok(way)
     }

@@ -27,7 +27,7 @@ use surus_pg::{
     Environment, Manners, Session, Target,
     account::Account,
     quote::{ident, literal},
-    server::Mode,
+    server::{Mode, running_pid},
 };
 
 /// For how long a clone that answered counts: readiness item 12.
@@ -122,6 +122,52 @@ pub async fn create(scratch: &Scratch, wanted: &Wanted<'_>, monitor: &dyn Monito
     }
 }
 
+/// A clone of that name; none when there is none.
+///
+/// # Errors
+/// As [`Scratch::places`].
+pub fn find(scratch: &Scratch, name: &str) -> Result<Option<(Place, Clone)>> {
+    Ok(list(scratch)?.into_iter().find(|(_, clone)| clone.name == name))
+}
+
+/// Starts the server of a clone that has stopped, e.g. with the machine, on the port that it had, or another one; as
+/// disarmed as it was. Blocks.
+///
+/// # Errors
+/// When it runs already, is being removed, or does not come up; its files stay as they are.
+pub fn start(
+    (place, clone): &mut (Place, Clone),
+    port: Option<u16>,
+    within: Duration,
+    keeper: &[String],
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let refused =
+        |why: &str| ProveError::refused(code::CLONE_START, format!("clone {} was not started: {why}", clone.name));
+    if running_pid(&place.data()).is_some() {
+        return Err(refused("it runs already"));
+    }
+    let Some(_hold) = place.hold() else { return Err(refused("it is just being removed")) };
+    // Whoever kept it may have ended with the machine. Where he has not, two of them are as good as one.
+    keeper::begin(keeper, place)?;
+    let landed = Landed {
+        data: place.data(),
+        label: clone.backup.clone(),
+        major: clone.major,
+        bytes: 0,
+        recovers: false,
+        replays_to: None,
+        commands: Vec::new(),
+        notes: Vec::new(),
+    };
+    let started = open(&landed, place, Some(port.unwrap_or(clone.port)), within, monitor)?;
+    (clone.port, clone.socket_directory) = (started.arrival.port, started.arrival.socket_directory.clone());
+    place.mark.detail = serde_json::to_value(&*clone).unwrap_or_default();
+    place.write()?;
+    started.server.detach();
+    Ok(())
+}
+
 /// What was done, with its time.
 struct Steps {
     watch: Stopwatch,
@@ -152,7 +198,7 @@ async fn fill(place: &mut Place, wanted: &Wanted<'_>, monitor: &dyn Monitor) -> 
     notes.extend(quieten(&started, wanted).await?);
     steps.done("disarm and mask", format!("{} columns masked", wanted.rules.len()));
     stop(started, !wanted.rules.is_empty())?;
-    let started = open(&landed, place, wanted, monitor)?;
+    let started = open(&landed, place, wanted.port, wanted.within, monitor)?;
     steps.done("start", format!("on port {}", started.arrival.port));
     let clone = Clone {
         name: wanted.name.to_owned(),
@@ -281,15 +327,15 @@ fn empty(directory: &Path) -> Result<()> {
 }
 
 /// Starts it where it can be reached.
-fn open(landed: &Landed, place: &Place, wanted: &Wanted<'_>, monitor: &dyn Monitor) -> Result<Started> {
+fn open(landed: &Landed, place: &Place, port: Option<u16>, within: Duration, monitor: &dyn Monitor) -> Result<Started> {
     let free = || TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).map(|at| at.port());
-    let port = match wanted.port {
+    let port = match port {
         Some(port) => port,
         None => free().map_err(ProveError::file("cannot find a free port on", Path::new("127.0.0.1")))?,
     };
     // Publications have nobody to send to.
     let settings = vec![("max_wal_senders".to_owned(), "0".to_owned())];
-    let wish = Wish { action: Action::Promote, within: wanted.within, port: Some(port), settings };
+    let wish = Wish { action: Action::Promote, within, port: Some(port), settings };
     Account::unprivileged()?.can_enter(place.dir())?;
     copy::start(landed, place, &wish, monitor)
 }

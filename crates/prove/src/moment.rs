@@ -9,6 +9,7 @@ use crate::{
     error::{ProveError, Result},
     keeper,
     scratch::{Hold, Place, Purpose, Scratch},
+    superuser,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Wanted<'a> {
     /// The cluster's system identifier.
     pub cluster: u64,
     pub target: RecoveryTarget,
+    /// A warm copy of a moment that is so near to the target's does as well.
+    pub near: Option<Duration>,
     /// This backup; none: the newest that leads to the target.
     pub backup: Option<String>,
     /// A copy that may be written to: nobody who only wants to look is given it.
@@ -71,6 +74,9 @@ pub struct Warm {
     pub port: u16,
     pub socket_directory: String,
     pub warm_seconds: u64,
+    /// The moment, where it was asked for by its time.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
     /// Where recovery stopped, in the server's words, and the last transaction's time.
     pub stopped: Option<String>,
     pub last_transaction: Option<String>,
@@ -91,6 +97,11 @@ pub struct Moment {
 }
 
 impl Wanted<'_> {
+    /// Its time, and how far from it a copy may be.
+    fn around(&self) -> Option<(Timestamp, Duration)> {
+        Some((time_of(&self.target)?, self.near?))
+    }
+
     fn key(&self) -> Key {
         let target = &self.target;
         let side = if target.exclusive { "just before " } else { "" };
@@ -105,6 +116,11 @@ impl Wanted<'_> {
 }
 
 impl Key {
+    /// The same but for the moment.
+    fn of_any_moment(&self) -> Self {
+        Self { target: String::new(), ..self.clone() }
+    }
+
     fn lock_name(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -119,10 +135,13 @@ impl Moment {
     /// When the moment cannot be reached, there is no room, or the copy does not come up; nothing of it is left then.
     pub fn open(scratch: &Scratch, wanted: &Wanted<'_>, monitor: &dyn Monitor) -> Result<Self> {
         let key = wanted.key();
-        let lock = scratch.lock(&key.lock_name(), || {
+        let around = wanted.around();
+        // Who takes a near one must wait for all that are being made by others who do.
+        let locked = if around.is_some() { key.of_any_moment() } else { key.clone() };
+        let lock = scratch.lock(&locked.lock_name(), || {
             monitor.note("another surus is making a copy of that moment; waiting for it");
         })?;
-        let found = match find(scratch, &key)? {
+        let found = match find(scratch, &key, around)? {
             Some(found) => found,
             None => make(scratch, wanted, key, monitor)?,
         };
@@ -138,6 +157,11 @@ impl Moment {
         let mut key = wanted.key();
         key.target += &format!(", made by process {} at {}", std::process::id(), clock::now());
         make(scratch, wanted, key, monitor)
+    }
+
+    /// A role that may do everything in it: the one that its cluster was made with, as its files tell.
+    pub fn superuser(&self) -> String {
+        superuser::of_files(&self.place.data()).unwrap_or_else(|| "postgres".to_owned())
     }
 
     /// A connection string for its socket.
@@ -194,11 +218,45 @@ pub fn list(scratch: &Scratch) -> Result<Vec<(Place, Warm)>> {
         .collect())
 }
 
-fn find(scratch: &Scratch, key: &Key) -> Result<Option<Moment>> {
-    for (place, warm) in list(scratch)? {
-        if warm.key != *key || !place.mark.lasts {
-            continue;
-        }
+/// How far the nearest warm copy is from the moment that is wanted, and its time, where it would answer but for that.
+///
+/// # Errors
+/// As [`Scratch::places`].
+pub fn nearest(scratch: &Scratch, wanted: &Wanted<'_>) -> Result<Option<(Timestamp, Duration)>> {
+    let Some(time) = time_of(&wanted.target) else { return Ok(None) };
+    let all = candidates(scratch, &wanted.key(), Some((time, Duration::MAX)))?;
+    let running = all.into_iter().find(|(place, _)| running_pid(&place.data()).is_some());
+    Ok(running.and_then(|(_, warm)| Some((warm.at?, distance(warm.at?, time)))))
+}
+
+/// The time that a target is, where its key says no more than that.
+fn time_of(target: &RecoveryTarget) -> Option<Timestamp> {
+    let Goal::Time(time) = target.goal else { return None };
+    let plain = RecoveryTarget { goal: Goal::Time(time), ..RecoveryTarget::default() };
+    (*target == plain).then_some(time)
+}
+
+fn distance(one: Timestamp, other: Timestamp) -> Duration {
+    one.duration_since(other).unsigned_abs()
+}
+
+/// The copies of the moment, then those so near to it, the nearest first.
+fn candidates(scratch: &Scratch, key: &Key, around: Option<(Timestamp, Duration)>) -> Result<Vec<(Place, Warm)>> {
+    let fits = |warm: &Warm| {
+        let near = |(time, within): (Timestamp, Duration)| warm.at.is_some_and(|at| distance(at, time) <= within);
+        warm.key == *key || (warm.key.of_any_moment() == key.of_any_moment() && around.is_some_and(near))
+    };
+    let far = |warm: &Warm| match (warm.at, around) {
+        (Some(at), Some((time, _))) => distance(at, time),
+        _ => Duration::ZERO,
+    };
+    let mut all: Vec<_> = list(scratch)?.into_iter().filter(|(place, warm)| place.mark.lasts && fits(warm)).collect();
+    all.sort_by_key(|(_, warm)| (warm.key != *key, far(warm)));
+    Ok(all)
+}
+
+fn find(scratch: &Scratch, key: &Key, around: Option<(Timestamp, Duration)>) -> Result<Option<Moment>> {
+    for (place, warm) in candidates(scratch, key, around)? {
         let Some(hold) = place.hold() else { continue };
         if running_pid(&place.data()).is_some() {
             return Ok(Some(Moment { place, warm, fresh: false, hold }));
@@ -249,6 +307,8 @@ fn warm_of(
     notes: &[String],
 ) -> Warm {
     Warm {
+        // Who asked for one that nobody else is given has a key of his own.
+        at: time_of(&wanted.target).filter(|_| key == wanted.key()),
         key,
         backup: landed.label.clone(),
         major: landed.major,

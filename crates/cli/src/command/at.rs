@@ -1,6 +1,6 @@
 //! `surus at`: an answer from the past.
 
-use super::restore::time_of;
+use super::restore::{time_of, written_time};
 use crate::{
     args::Global,
     config::{Config, quantity::Span},
@@ -30,17 +30,23 @@ use surus_prove::{
     scratch::Scratch,
 };
 
+/// A warm copy this far from a moment is worth a word.
+const NEARBY: Duration = Duration::from_secs(15 * 60);
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   surus at '2026-01-31 12:00:00+00' --repo /srv/surus -d shop -c 'SELECT count(*) FROM orders'
   surus at 10m --repo /srv/surus -d shop -c 'SELECT * FROM orders WHERE id = 7' --format csv
   surus at 10m --repo /srv/surus -d shop --shell         psql in the past
+  surus at 10m --near 5m --repo /srv/surus -d shop -c 'SELECT …'     a warm copy of at most 5 minutes from that
   surus at --list                                         the copies that are warm
   surus at --drop all                                     stop and remove them
 
 The copy is restored into a place of its own, reachable by nobody else, read-only, and stays warm for the next question
-about the same moment. Values of --format json are text as PostgreSQL writes it. Unlogged tables are empty in a copy.
+about the same moment. How long ago, like 10m, is another moment each time: the copy's own is shown, and with --near a
+warm copy that is near enough answers. Values of --format json are text as PostgreSQL writes it. Unlogged tables are
+empty in a copy.
 
 Exit status: 0 answered · 2 usage · 3 the moment cannot be reached, or there is no room
   4 the query failed, or the copy did not come up")]
@@ -57,9 +63,9 @@ pub struct AtArgs {
     /// The database
     #[arg(short, long, value_name = "NAME")]
     pub database: Option<String>,
-    /// The role
-    #[arg(short = 'U', long, value_name = "NAME", default_value = "postgres")]
-    pub user: String,
+    /// The role [default: the superuser that the cluster was made with]
+    #[arg(short = 'U', long, value_name = "NAME")]
+    pub user: Option<String>,
     #[arg(long, value_enum, default_value_t = RowFormat::Text)]
     pub format: RowFormat,
     /// A copy that may be written to; others are not given it
@@ -68,6 +74,9 @@ pub struct AtArgs {
     /// How long the copy stays after its last use; 0s: not at all
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = warmth)]
     pub warm: Span,
+    /// A warm copy of a moment at most this far from the one that is asked for does as well; its own moment is shown
+    #[arg(long, value_name = "TIME", value_parser = warmth)]
+    pub near: Option<Span>,
     /// This backup [default: the newest that leads to the moment]
     #[arg(long, value_name = "LABEL")]
     pub backup: Option<String>,
@@ -89,7 +98,7 @@ pub fn warmth(text: &str) -> Result<Span, String> {
 /// Runs the command.
 pub async fn run(global: &Global, args: &AtArgs) -> Result<u8, Failure> {
     let config = Config::load(global.config.as_deref())?;
-    let scratch = copies::scratch(global, &config, args.copy.scratch.as_deref())?;
+    let scratch = args.copy.scratch.open(global, &config)?;
     tokio::task::block_in_place(|| copies::swept(&scratch, global.quiet))?;
     if args.list {
         return list(&scratch, args.format);
@@ -100,12 +109,14 @@ pub async fn run(global: &Global, args: &AtArgs) -> Result<u8, Failure> {
     if args.command.is_empty() && !args.shell {
         return Err(Failure::new(code::MOMENT_USAGE, "nothing was asked: give a query with -c, or --shell"));
     }
-    let target = target_of(args.time.as_deref().unwrap_or_default())?;
+    let time = args.time.as_deref().unwrap_or_default();
+    let target = target_of(time)?;
     let engine = tokio::task::block_in_place(|| args.copy.engine(&config))?;
     let wanted = Wanted {
         cluster: engine.cluster().names.system_identifier,
         engine: &engine,
         target,
+        near: args.near.map(|span| span.0),
         backup: args.backup.clone(),
         writable: args.write,
         warm: args.warm.0,
@@ -113,19 +124,20 @@ pub async fn run(global: &Global, args: &AtArgs) -> Result<u8, Failure> {
         within: args.copy.recovery_timeout.0,
         keeper: &copies::keeper()?,
     };
-    let monitor = progress::monitor(global.quiet);
-    let moment = tokio::task::block_in_place(|| Moment::open(&scratch, &wanted, monitor.as_ref()))?;
-    if moment.fresh && !global.quiet {
+    let moment = opened(global, &scratch, &wanted, time)?;
+    if !global.quiet {
         say(&made_text(&moment, &wanted.target.goal));
     }
     let answered = answer(&moment, args).await;
     let id = moment.place.mark.id.clone();
+    let again = moment.warm.at.map_or_else(|| time.to_owned(), |at| at.to_string());
     // Where the copy is gone by now, somebody dropped it; the answer stands.
     let kept = moment.release(args.warm.0).ok().flatten();
     let status = answered?;
     if let Some(until) = kept.filter(|_| !global.quiet) {
         let left = human_duration(until.duration_since(clock::now()).unsigned_abs());
-        say(&Paint::faint(format!("The copy stays for {left} (surus at --drop {id} removes it).\n")).to_string());
+        let text = format!("The copy stays for {left}: surus at {again} asks it, surus at --drop {id} removes it.\n");
+        say(&Paint::faint(text).to_string());
     }
     Ok(status)
 }
@@ -142,15 +154,58 @@ pub fn target_of(time: &str) -> Result<RecoveryTarget, Failure> {
     Ok(RecoveryTarget { goal, ..RecoveryTarget::default() })
 }
 
-/// What was made, on one line or two.
+/// The copy of the moment that is wanted. How long ago is another moment each time that it is said: where a copy of one
+/// nearby is warm, that is said before a new one is restored.
+pub fn opened(global: &Global, scratch: &Scratch, wanted: &Wanted<'_>, time: &str) -> Result<Moment, Failure> {
+    let monitor = progress::monitor(global.quiet);
+    tokio::task::block_in_place(|| {
+        if !global.quiet
+            && wanted.near.is_none()
+            && written_time(time).is_none()
+            && let Some((at, far)) = moment::nearest(scratch, wanted)?.filter(|(_, far)| *far <= NEARBY)
+        {
+            let near = far.as_secs() + 1;
+            let text = format!("note: a copy of {at} is warm; --near {near}s would ask that one, which is as near\n");
+            say(&Paint::faint(text).to_string());
+        }
+        Ok(Moment::open(scratch, wanted, monitor.as_ref())?)
+    })
+}
+
+/// The role that was named, else one that may do everything in the copy.
+pub fn role(named: Option<&str>, moment: &Moment) -> String {
+    named.map_or_else(|| moment.superuser(), str::to_owned)
+}
+
+/// What was made, on one line or two; of a copy that was warm, how it is not quite what was asked for.
 pub fn made_text(moment: &Moment, goal: &Goal) -> String {
     let warm = &moment.warm;
+    if !moment.fresh {
+        let text = reused_text(moment, goal);
+        return if text.is_empty() { text } else { Paint::faint(text).to_string() };
+    }
     let took = human_seconds(warm.restore_seconds + warm.recovery_seconds);
     let last = warm.last_transaction.as_ref().map_or_else(String::new, |at| format!("; last transaction {at}"));
     let size = Bytes(warm.bytes);
     let mut out = format!("as of {goal}: {size} of backup {} and its WAL in {took}{last}\n", warm.backup);
     warm.notes.iter().for_each(|note| out += &format!("note: {note}\n"));
     Paint::faint(out).to_string()
+}
+
+fn reused_text(moment: &Moment, goal: &Goal) -> String {
+    match (goal, moment.warm.at) {
+        (Goal::Time(asked), Some(at)) if *asked != at => {
+            let far = human_duration(at.duration_since(*asked).unsigned_abs());
+            let side = if at < *asked { "before" } else { "after" };
+            format!("as of {at}, {far} {side} the moment that was asked for: a copy that was warm\n")
+        }
+        (Goal::Latest, _) => {
+            let age = human_duration(clock::now().duration_since(moment.place.mark.made_at).unsigned_abs());
+            let id = &moment.place.mark.id;
+            format!("as of what was archived {age} ago, when this warm copy was made (--drop {id} removes it)\n")
+        }
+        _ => String::new(),
+    }
 }
 
 async fn answer(moment: &Moment, args: &AtArgs) -> Result<u8, Failure> {
@@ -182,7 +237,7 @@ async fn answer(moment: &Moment, args: &AtArgs) -> Result<u8, Failure> {
 /// A session as a user of psql has it, and read-only.
 async fn open(moment: &Moment, args: &AtArgs, database: &str) -> Result<Session, Failure> {
     let manners = Manners { application_name: "surus at".into(), ..Manners::changing() };
-    let session = match moment.session(&args.user, database, &manners).await {
+    let session = match moment.session(&role(args.user.as_deref(), moment), database, &manners).await {
         Ok(session) => session,
         Err(error) => return Err(connect_failure(error, moment, args).await),
     };
@@ -193,7 +248,7 @@ async fn open(moment: &Moment, args: &AtArgs, database: &str) -> Result<Session,
 }
 
 async fn databases(moment: &Moment, args: &AtArgs) -> Option<String> {
-    let session = moment.session(&args.user, "template1", &Manners::looking()).await.ok()?;
+    let session = moment.session(&role(args.user.as_deref(), moment), "template1", &Manners::looking()).await.ok()?;
     let sql = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
     let rows = session.ask(sql).await.ok()?;
     session.close().await;
@@ -243,7 +298,7 @@ fn psql(moment: &Moment, args: &AtArgs, database: &str) -> Result<u8, Failure> {
     if !args.write {
         command.env("PGOPTIONS", "-c default_transaction_read_only=on");
     }
-    command.env("PGAPPNAME", "surus at").arg("--dbname").arg(moment.dsn(&args.user, database));
+    command.env("PGAPPNAME", "surus at").arg("--dbname").arg(moment.dsn(&role(args.user.as_deref(), moment), database));
     if args.format == RowFormat::Csv {
         command.arg("--csv");
     }

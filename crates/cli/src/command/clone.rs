@@ -4,7 +4,7 @@ use super::at::target_of;
 use crate::{
     args::{DataFormat, Global},
     config::{Config, quantity::Span},
-    copies::{self, CopyArgs},
+    copies::{self, CopyArgs, ScratchArgs},
     failure::Failure,
     ledger,
     output::{json, print},
@@ -44,18 +44,30 @@ Exit status: 0 it runs · 1 it runs, and did not answer · 2 usage · 3 the mome
     Create(Box<CreateArgs>),
     /// The clones that are there
     List {
-        /// The directory of all copies
-        #[arg(long, value_name = "DIR")]
-        scratch: Option<PathBuf>,
+        #[command(flatten)]
+        scratch: ScratchArgs,
+        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+        format: DataFormat,
+    },
+    /// Start one that has stopped, e.g. with the machine, on the port that it had
+    Start {
+        name: String,
+        /// Another port on 127.0.0.1
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..))]
+        port: Option<u16>,
+        /// How long it may take to come up
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = Span::parse)]
+        recovery_timeout: Span,
+        #[command(flatten)]
+        scratch: ScratchArgs,
         #[arg(long, value_enum, default_value_t = DataFormat::Text)]
         format: DataFormat,
     },
     /// Stop one and remove it with all its files
     Drop {
         name: String,
-        /// The directory of all copies
-        #[arg(long, value_name = "DIR")]
-        scratch: Option<PathBuf>,
+        #[command(flatten)]
+        scratch: ScratchArgs,
     },
 }
 
@@ -103,14 +115,18 @@ struct MaskFile {
 pub async fn run(global: &Global, verb: CloneVerb) -> Result<u8, Failure> {
     let config = Config::load(global.config.as_deref())?;
     let flag = match &verb {
-        CloneVerb::Create(args) => args.copy.scratch.as_deref(),
-        CloneVerb::List { scratch, .. } | CloneVerb::Drop { scratch, .. } => scratch.as_deref(),
+        CloneVerb::Create(args) => &args.copy.scratch,
+        CloneVerb::List { scratch, .. } | CloneVerb::Start { scratch, .. } | CloneVerb::Drop { scratch, .. } => scratch,
     };
-    let scratch = copies::scratch(global, &config, flag)?;
+    let scratch = flag.open(global, &config)?;
     copies::swept(&scratch, global.quiet)?;
     match verb {
         CloneVerb::Create(args) => create(global, &config, &scratch, &args).await,
         CloneVerb::List { format, .. } => list(&scratch, format),
+        CloneVerb::Start { name, port, recovery_timeout, format, .. } => {
+            let quiet = global.quiet || format == DataFormat::Json;
+            tokio::task::block_in_place(|| start(&scratch, &name, port, recovery_timeout, quiet, format))
+        }
         CloneVerb::Drop { name, .. } => drop_one(&scratch, &name),
     }
 }
@@ -174,11 +190,7 @@ fn made_text(made: &Made, number: i64) -> String {
     let took = made.proof.finished_at.duration_since(made.proof.started_at).unsigned_abs();
     let mut out =
         format!("{} {} as of {} in {}\n", Paint::good("running"), clone.name, clone.moment, human_duration(took));
-    let _ = writeln!(
-        out,
-        "  host=127.0.0.1 port={}, or host={} user={}",
-        clone.port, clone.socket_directory, clone.superuser
-    );
+    let _ = writeln!(out, "  {}", reached(clone));
     for masked in &clone.masked {
         let _ = writeln!(out, "  masked {masked}");
     }
@@ -199,17 +211,23 @@ fn left(place: &Place) -> String {
     })
 }
 
+fn runs(place: &Place) -> bool {
+    running_pid(&place.data()).is_some()
+}
+
+/// A clone as JSON.
+fn listed(place: &Place, clone: &Clone) -> serde_json::Value {
+    value!({
+        "name": clone.name, "made_at": place.mark.made_at, "expires_at": place.mark.expires_at,
+        "running": runs(place), "directory": place.dir(), "clone": clone,
+    })
+}
+
 fn list(scratch: &Scratch, format: DataFormat) -> Result<u8, Failure> {
     let all = clone::list(scratch)?;
-    let runs = |place: &Place| running_pid(&place.data()).is_some();
     if format == DataFormat::Json {
-        let one = |(place, clone): &(Place, Clone)| {
-            value!({
-                "name": clone.name, "made_at": place.mark.made_at, "expires_at": place.mark.expires_at,
-                "running": runs(place), "directory": place.dir(), "clone": clone,
-            })
-        };
-        return print(&json(&all.iter().map(one).collect::<Vec<_>>())?).map(|()| 0);
+        let all: Vec<_> = all.iter().map(|(place, clone)| listed(place, clone)).collect();
+        return print(&json(&all)?).map(|()| 0);
     }
     let mut out = String::new();
     for (place, clone) in &all {
@@ -218,6 +236,9 @@ fn list(scratch: &Scratch, format: DataFormat) -> Result<u8, Failure> {
         let _ =
             writeln!(out, "{name:<16} {state} on port {port}, cluster {} at {moment}, {}", clone.cluster, left(place));
         let _ = writeln!(out, "                 {}", Paint::faint(place.dir().display()));
+        if !runs(place) {
+            let _ = writeln!(out, "                 {}", Paint::faint(format!("surus clone start {name} starts it")));
+        }
     }
     if all.is_empty() {
         let _ = writeln!(out, "There is no clone in {}.", scratch.root().display());
@@ -225,11 +246,45 @@ fn list(scratch: &Scratch, format: DataFormat) -> Result<u8, Failure> {
     print(&out).map(|()| 0)
 }
 
+/// The clone of that name.
+fn known(scratch: &Scratch, name: &str, not_done: &str) -> Result<(Place, Clone), Failure> {
+    clone::find(scratch, name)?.ok_or_else(|| {
+        let text = format!("{not_done}: there is no clone {name:?} in {}", scratch.root().display());
+        Failure::new(code::COPY_UNKNOWN, text)
+    })
+}
+
+fn start(
+    scratch: &Scratch,
+    name: &str,
+    port: Option<u16>,
+    within: Span,
+    quiet: bool,
+    format: DataFormat,
+) -> Result<u8, Failure> {
+    let mut one = known(scratch, name, "nothing was started")?;
+    let monitor = progress::monitor(quiet);
+    clone::start(&mut one, port, within.0, &copies::keeper()?, monitor.as_ref())?;
+    let (place, clone) = &one;
+    match format {
+        DataFormat::Json => print(&json(&listed(place, clone))?)?,
+        DataFormat::Text => {
+            let mut out = format!("{} {} as of {}\n", Paint::good("running"), clone.name, clone.moment);
+            let _ = writeln!(out, "  {}", reached(clone));
+            let _ = writeln!(out, "  {}", left(place));
+            print(&out)?;
+        }
+    }
+    Ok(0)
+}
+
+/// Where it answers.
+fn reached(clone: &Clone) -> String {
+    format!("host=127.0.0.1 port={}, or host={} user={}", clone.port, clone.socket_directory, clone.superuser)
+}
+
 fn drop_one(scratch: &Scratch, name: &str) -> Result<u8, Failure> {
-    let Some((place, _)) = clone::list(scratch)?.into_iter().find(|(_, clone)| clone.name == name) else {
-        let text = format!("nothing was removed: there is no clone {name:?} in {}", scratch.root().display());
-        return Err(Failure::new(code::COPY_UNKNOWN, text));
-    };
+    let (place, _) = known(scratch, name, "nothing was removed")?;
     tokio::task::block_in_place(|| place.remove())?;
     print(&format!("removed {name}\n")).map(|()| 0)
 }

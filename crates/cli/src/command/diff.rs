@@ -3,14 +3,13 @@
 mod repairing;
 mod shown;
 
-use super::at::{made_text, say, target_of, warmth};
+use super::at::{made_text, opened, role, say, target_of, warmth};
 use crate::{
     args::{DataFormat, Global},
     config::{Config, quantity::Span},
     copies::{self, CopyArgs},
     failure::Failure,
     output::print,
-    progress,
 };
 use clap::Args;
 use std::path::PathBuf;
@@ -58,9 +57,12 @@ pub struct DiffArgs {
     /// The database [default: the connection's]
     #[arg(short, long, value_name = "NAME")]
     pub database: Option<String>,
-    /// The role in the copy
-    #[arg(short = 'U', long, value_name = "NAME", default_value = "postgres")]
-    pub user: String,
+    /// The role in the copy [default: the superuser that the cluster was made with]
+    #[arg(short = 'U', long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// A warm copy of a moment at most this far from --at does as well; its own moment is shown
+    #[arg(long, value_name = "TIME", value_parser = warmth)]
+    pub near: Option<Span>,
     /// Rows of each table that are shown; the counts are exact
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
@@ -111,11 +113,11 @@ pub async fn run(global: &Global, args: &DiffArgs) -> Result<u8, Failure> {
     let config = Config::load(global.config.as_deref())?;
     let (tables, target) = words(args, &config)?;
     let file = repairing::file(args)?;
-    let scratch = copies::scratch(global, &config, args.copy.scratch.as_deref())?;
+    let scratch = args.copy.scratch.open(global, &config)?;
     tokio::task::block_in_place(|| copies::swept(&scratch, global.quiet))?;
     let engine = tokio::task::block_in_place(|| args.copy.engine(&config))?;
     let scene = Scene { args, global, scratch, engine, keeper: copies::keeper()?, target };
-    let moment = scene.moment(&args.at)?;
+    let moment = scene.moment(&args.at, args.near)?;
     let outcome = compared(&scene, &tables, &moment, file).await;
     // Where the copy is gone by now, somebody dropped it; what was found stands.
     let _ = moment.release(args.warm.0);
@@ -148,6 +150,7 @@ impl Scene<'_> {
             cluster: self.engine.cluster().names.system_identifier,
             engine: &self.engine,
             target: target_of(time)?,
+            near: None,
             backup: None,
             writable: false,
             warm: self.args.warm.0,
@@ -158,19 +161,17 @@ impl Scene<'_> {
     }
 
     /// The copy of a moment.
-    fn moment(&self, time: &str) -> Result<Moment, Failure> {
-        let wanted = self.wanted(time)?;
-        let monitor = progress::monitor(self.global.quiet);
-        let moment = tokio::task::block_in_place(|| Moment::open(&self.scratch, &wanted, monitor.as_ref()))?;
-        if moment.fresh {
-            self.say(&made_text(&moment, &wanted.target.goal));
-        }
+    fn moment(&self, time: &str, near: Option<Span>) -> Result<Moment, Failure> {
+        let wanted = Wanted { near: near.map(|span| span.0), ..self.wanted(time)? };
+        let moment = opened(self.global, &self.scratch, &wanted, time)?;
+        self.say(&made_text(&moment, &wanted.target.goal));
         Ok(moment)
     }
 
     /// Its database, in one snapshot.
     async fn side(&self, moment: &Moment) -> Result<Side, Failure> {
-        Ok(Side::open(moment.session(&self.args.user, self.target.database(), &manners()).await?).await?)
+        let role = role(self.args.user.as_deref(), moment);
+        Ok(Side::open(moment.session(&role, self.target.database(), &manners()).await?).await?)
     }
 
     fn say(&self, text: &str) {

@@ -134,3 +134,84 @@ fn a_killed_command_leaves_nothing_running_and_a_killed_keeper_is_made_up_for() 
     assert!(said.contains("that was left from") && said.contains("its server stopped"), "{said}");
     assert!(room.places().is_empty() && !alive(server));
 }
+
+#[test]
+fn how_long_ago_is_a_moment_of_its_own_and_a_near_copy_answers_when_that_is_asked_for() {
+    let (room, moment) = room(require_major(18).unwrap_or(15));
+    let asked = ["-d", "shop", "-c", "SELECT count(*) FROM t", "--format", "csv"];
+    let at = |time: &str, more: &[&str]| {
+        let output = room.run(&[&["at", time], &asked[..], more].concat());
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), said(&output.stdout), said(&output.stderr))
+    };
+    let (_, answer, said) = at(&moment, &[]);
+    let first: jiff::Timestamp = moment.parse().unwrap();
+    assert!(answer == "count\n4\n" && said.contains(&format!("surus at {first} asks it")), "{answer}{said}");
+    let (pids, age) = (room.running(), surus_core::clock::now().duration_since(first).as_secs() + 1);
+    let (ago, near) = (format!("{age}s"), format!("{}s", age + 600));
+    // Whether the archive leads there is another matter.
+    let (_, _, said) = at(&ago, &[]);
+    assert!(said.contains(&format!("note: a copy of {first} is warm; --near ")), "{said}");
+    let (status, answer, said) = at(&ago, &["--near", &near]);
+    assert!(status == Some(0) && answer == "count\n4\n", "{said}");
+    assert!(said.contains("as of 20") && said.contains("the moment that was asked for"), "{said}");
+    assert!(pids.iter().all(|pid| room.running().contains(pid)));
+    let before = room.running().len();
+    let (status, _, said) = at(&first.to_string(), &["--near", &near]);
+    assert!(status == Some(0) && !said.contains("as of"), "the very moment needs no word: {said}");
+    let (status, _, said) = at("latest", &[]);
+    assert!(status == Some(0) && said.contains("as of the end of the archived WAL"), "{said}");
+    let (status, _, said) = at("latest", &[]);
+    assert!(status == Some(0) && said.contains("when this warm copy was made"), "{said}");
+    assert_eq!(room.running().len(), before + 1);
+}
+
+#[test]
+fn the_role_is_the_superuser_that_the_cluster_was_made_with() {
+    let room = Room::new(require_major(18).unwrap_or(15));
+    room.server.sql("CREATE ROLE other SUPERUSER LOGIN");
+    let as_other = |sql: &str| {
+        let dsn = room.server.local().dsn("other", "postgres");
+        room.server.local().run_client("psql", &["-X", "-d", &dsn, "-c", sql]).unwrap();
+    };
+    as_other("ALTER ROLE postgres RENAME TO \"The Boss\"");
+    let dsn = room.server.local().dsn("other", "postgres");
+    let repo = room.path("repo").display().to_string();
+    let output = room.bare(&["backup", "run", "--repo", &repo, "--compress", "none", &dsn]).output().unwrap();
+    // The copy ends with the first transaction after its moment.
+    as_other("CREATE TABLE later (id int)");
+    as_other("ALTER ROLE \"The Boss\" RENAME TO postgres");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listed = room.bare(&["backup", "list", "--repo", &repo, "--format", "json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let ended = listed["clusters"][0]["backups"][0]["stopped_at"].as_str().unwrap_or_else(|| panic!("{listed:#}"));
+    room.archive_all();
+    let asked = ["-c", "SELECT current_user AS who", "--format", "csv"];
+    assert_eq!(room.text(&[&["at", ended], &asked[..]].concat()), "who\nThe Boss\n");
+}
+
+#[test]
+fn the_directory_of_copies_is_the_same_for_all_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("surus.toml");
+    let own = dir.path().join("own");
+    let ask = |words: &[&str], variable: Option<&Path>| {
+        let mut command = std::process::Command::new(crate::room::SURUS);
+        command.arg("--config").arg(&file).args(words).stdin(Stdio::null()).env_remove("SURUS_SCRATCH");
+        command.env_remove("SURUS_DATA_DIR").envs(variable.map(|path| ("SURUS_SCRATCH", path)));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let in_dir = |name: &str| format!(" in {}.\n", dir.path().join(name).display());
+    for words in [["at", "--list"], ["clone", "list"]] {
+        fs::write(&file, format!("data_dir = '{}'\n", own.display())).unwrap();
+        assert!(ask(&words, None).ends_with(&in_dir("own-copies")));
+        fs::write(&file, format!("[prove]\nscratch = '{}'\n", dir.path().join("configured").display())).unwrap();
+        assert!(ask(&words, None).ends_with(&in_dir("configured")));
+        let variable = dir.path().join("variable");
+        assert!(ask(&words, Some(&variable)).ends_with(&in_dir("variable")));
+        let flag = dir.path().join("flag").display().to_string();
+        assert!(ask(&[&words[..], &["--scratch", &flag]].concat(), Some(&variable)).ends_with(&in_dir("flag")));
+    }
+}

@@ -191,3 +191,41 @@ fn a_rule_that_fits_nothing_leaves_no_clone_and_an_expired_one_goes() {
     assert_eq!(pids.len(), 1, "it runs nevertheless");
     wait_until("its keeper removed it", || room.places().is_empty());
 }
+
+#[test]
+fn a_clone_that_has_stopped_is_started_again_as_it_was() {
+    let room = Room::new(require_major(18).unwrap_or(15));
+    room.server.create_database("shop");
+    room.server.sql("CREATE ROLE tester LOGIN PASSWORD 'known to testers'");
+    room.back_up();
+    room.moment();
+    room.archive_all();
+    let made = room.json(&["clone", "create", "staging", "--expires", "1h", "--format", "json"]);
+    let scratch = room.scratch().display().to_string();
+    let clone = |words: &[&str]| {
+        let output = room.bare(&[&["clone"], words, &["--scratch", &scratch]].concat()).output().unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), said(&output.stdout), said(&output.stderr))
+    };
+    let state = |wanted: &str| {
+        let (status, listed, _) = clone(&["list"]);
+        assert!(status == Some(0) && listed.contains(wanted), "{listed}");
+        listed
+    };
+    state("running");
+    // As when the machine is switched off.
+    surus_pg::server::kill_leftover(&room.places()[0].join("data"));
+    assert!(state("stopped").contains("surus clone start staging starts it"));
+    let (status, started, said) = clone(&["start", "staging", "--format", "json"]);
+    assert_eq!(status, Some(0), "{said}");
+    let started: Value = serde_json::from_str(&started).unwrap();
+    assert!(started["running"] == true && started["clone"]["port"] == made["clone"]["port"], "{started:#}");
+    let asked = ask(&started, "SELECT current_setting('archive_mode') AS mode");
+    assert_eq!(asked.first().unwrap().text("mode").unwrap(), "off");
+    let (status, _, said) = clone(&["start", "staging"]);
+    assert!(status == Some(3) && said.contains("SURUS-P043") && said.contains("it runs already"), "{said}");
+    let (status, _, said) = clone(&["start", "other"]);
+    assert!(status == Some(2) && said.contains("SURUS-P030"), "{said}");
+    let (status, ..) = clone(&["drop", "staging"]);
+    assert!(status == Some(0) && room.places().is_empty());
+}

@@ -29,7 +29,7 @@ fn judge(_: &Scene<'_>, protection: &Protection) -> Judged {
     }
     if !protection.encrypted {
         let title = format!("the backups in {} are not encrypted", protection.repository);
-        let plan = Plan::advice("a repository is encrypted from its beginning: make a new one with --key file:…");
+        let plan = Plan::advice("a repository is encrypted from its beginning: make a new one with --repo-key file:…");
         let finding =
             if protection.off_site { Finding::warn("encryption", title) } else { Finding::info("encryption", title) };
         findings.push(finding.fix(plan));

@@ -32,7 +32,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  surus backup key rotate --repo /srv/surus --key file:/etc/surus/repository.key
+  surus backup key rotate --repo /srv/surus --repo-key file:/etc/surus/repository.key
 
 Commands that run on, such as surus serve and surus wal receive, take the new key up when they are started again.")]
 pub struct RotateArgs {
@@ -44,7 +44,7 @@ pub struct RotateArgs {
 #[command(after_help = "\
 Examples:
   openssl rand -hex 32 > /etc/surus/new.key
-  surus backup key rewrap --repo /srv/surus --key file:/etc/surus/repository.key --new-key file:/etc/surus/new.key
+  surus backup key rewrap --repo /srv/surus --repo-key file:/etc/surus/repository.key --new-key file:/etc/surus/new.key
 
 Broken off at any moment, one of the two keys opens the repository; run again, it is finished. Keep the old key until it
 has said that it is done, and as long as you keep copies of the repository from before.")]
@@ -112,5 +112,5 @@ fn rewrap(args: &RewrapArgs) -> Result<u8, Failure> {
 }
 
 fn needed(key: Option<UserKey>) -> Result<UserKey, Failure> {
-    key.ok_or_else(|| Failure::new(code::REPO_KEY, "no key was given: --key file:/path or env:NAME"))
+    key.ok_or_else(|| Failure::new(code::REPO_KEY, "no key was given: --repo-key file:/path or env:NAME"))
 }

@@ -1,6 +1,7 @@
 //! `surus diff --repair`: the file, and its trial on a copy of the present.
 
 use super::{
+    super::at::role,
     DiffArgs, Scene, Seen,
     shown::{self, Repaired},
 };
@@ -53,7 +54,7 @@ pub async fn run(
 ) -> Result<u8, Failure> {
     let args = scene.args;
     let until = match &args.until {
-        Some(time) => Some(scene.moment(time)?),
+        Some(time) => Some(scene.moment(time, None)?),
         None => None,
     };
     let after = match &until {
@@ -115,7 +116,7 @@ fn draft(scene: &Scene<'_>, repair: &Repair, past: &Moment) -> Result<tempfile::
     };
     let dropped: Vec<&TableName> =
         repair.tables.iter().filter(|(_, plan)| plan.dropped).map(|(name, _)| name).collect();
-    let (user, database) = (&scene.args.user, scene.target.database());
+    let (user, database) = (&role(scene.args.user.as_deref(), past), scene.target.database());
     let dumped = |out: &mut BufWriter<File>, after: bool| -> io::Result<()> {
         out.flush()?;
         let file = out.get_ref().try_clone()?;
@@ -138,7 +139,8 @@ async fn tried(scene: &Scene<'_>, repair: &Repair, then: &Side, file: &Path) -> 
     let monitor = progress::monitor(scene.global.quiet);
     let copy = tokio::task::block_in_place(|| Moment::alone(&scene.scratch, &wanted, monitor.as_ref()))?;
     let last = copy.warm.last_transaction.clone();
-    let tried = try_on(&copy, &scene.args.user, scene.target.database(), file, repair, then).await;
+    let tried =
+        try_on(&copy, &role(scene.args.user.as_deref(), &copy), scene.target.database(), file, repair, then).await;
     // Were it to stay, its keeper ends it.
     let _ = copy.release(Duration::ZERO);
     let up_to = last.map_or_else(String::new, |at| format!("; its last transaction is of {at}"));
