@@ -26,8 +26,8 @@ pub const KEEPER: &str = "copy-keeper";
 /// Where copies are: a flag of every command that makes, lists or removes them.
 #[derive(Debug, Clone, Args)]
 pub struct ScratchArgs {
-    /// The directory of all copies [default: scratch in surus.toml, else beside surus's own files: /var/lib/surus-copies
-    /// for root, ~/.local/state/surus-copies for others]
+    /// The directory of all copies [default: scratch in surus.toml, else beside surus's own files:
+    /// /var/lib/surus-copies for root, ~/.local/state/surus-copies for others]
     #[arg(long, value_name = "DIR", env = "SURUS_SCRATCH")]
     pub scratch: Option<PathBuf>,
 }

@@ -76,8 +76,8 @@ pub fn drills_of(cluster: &str) -> Filter {
     }
 }
 
-/// The runbook, from the cluster's drills as the ledger has them, oldest first; none where it is not known which cluster
-/// that is.
+/// The runbook, from the cluster's drills as the ledger has them, oldest first; none where it is not known which
+/// cluster that is.
 pub fn written(place: &Place, drills: Option<&[Entry]>, now: jiff::Timestamp) -> Runbook {
     let passed = drills.unwrap_or_default().iter().rfind(|entry| entry.proof.outcome == Outcome::Passed);
     let no_drill = match drills {
@@ -126,9 +126,6 @@ pub struct Place {
 
 fn steps(place: &Place, drill: Option<&Proof>) -> Vec<Step> {
     let (target, data) = (&place.target, place.data.as_deref().unwrap_or(DATA));
-    let repository = place.repository.as_deref().unwrap_or("REPOSITORY");
-    let of_drill = drill.and_then(|proof| proof.subject.split_once(" at ")).map(|(tool, _)| tool);
-    let other = of_drill.or(place.tool.as_deref()).filter(|tool| *tool != "surus");
     let took = |name: &str| {
         let step = drill?.steps.iter().find(|step| step.what == name)?;
         Some(step.duration_ms / 1000.0)
@@ -142,14 +139,7 @@ fn steps(place: &Place, drill: Option<&Proof>) -> Vec<Step> {
     };
     let own = drill.map(|proof| commands(proof, data)).filter(|commands| !commands.is_empty());
     let is_drilled = own.is_some();
-    let restore = own.unwrap_or_else(|| match other {
-        Some(tool) => vec![format!("# {tool} restores into {data}; a drill that passes leaves its commands here")],
-        None => vec![format!("surus restore --repo {repository} --to {data}")],
-    });
-    let protect = match other {
-        Some(tool) => format!("# a full backup with {tool}"),
-        None => format!("surus backup run --full --repo {repository} {target}"),
-    };
+    let (restore, protect) = general(place, drill);
     vec![
         step(
             "See what can be restored",
@@ -170,7 +160,7 @@ fn steps(place: &Place, drill: Option<&Proof>) -> Vec<Step> {
             "Restore the files",
             "Up to the latest moment; with --time '2026-09-21 14:13:20Z' up to that one. A line with # is what the command \
              sets by itself.",
-            restore,
+            own.unwrap_or_else(|| vec![restore]),
             took("restore"),
             is_drilled,
         ),
@@ -196,6 +186,23 @@ fn steps(place: &Place, drill: Option<&Proof>) -> Vec<Step> {
             false,
         ),
     ]
+}
+
+/// The restore and the next full backup, as far as they are known without a drill.
+fn general(place: &Place, drill: Option<&Proof>) -> (String, String) {
+    let data = place.data.as_deref().unwrap_or(DATA);
+    let repository = place.repository.as_deref().unwrap_or("REPOSITORY");
+    let of_drill = drill.and_then(|proof| proof.subject.split_once(" at ")).map(|(tool, _)| tool);
+    match of_drill.or(place.tool.as_deref()).filter(|tool| *tool != "surus") {
+        Some(tool) => (
+            format!("# {tool} restores into {data}; a drill that passes leaves its commands here"),
+            format!("# a full backup with {tool}"),
+        ),
+        None => (
+            format!("surus restore --repo {repository} --to {data}"),
+            format!("surus backup run --full --repo {repository} {}", place.target),
+        ),
+    }
 }
 
 /// What the drill ran, with this cluster's data directory in the place of the scratch one.
