@@ -5,7 +5,7 @@ mod shown;
 use super::engine::{self, Meant, OtherArgs};
 use crate::{
     args::{DataFormat, Global},
-    command::at::{made_text, say, target_of, warmth},
+    command::at::{made_text, role, say, target_of, warmth},
     config::{Config, quantity::Span},
     copies::{self, CopyArgs},
     failure::Failure,
@@ -69,9 +69,9 @@ pub struct PageArgs {
     /// This backup [default: the newest that leads to the moment]
     #[arg(long, value_name = "LABEL")]
     pub backup: Option<String>,
-    /// The role in the copy
-    #[arg(short = 'U', long, value_name = "NAME", default_value = "postgres")]
-    pub user: String,
+    /// The role in the copy [default: the superuser that the cluster was made with]
+    #[arg(short = 'U', long, value_name = "NAME")]
+    pub user: Option<String>,
     /// Rows of each page that are shown; JSON has all
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
@@ -200,12 +200,13 @@ async fn ask_copy(
     if engine.kind() == Kind::Dump {
         return Err(Failure::new(code::ENGINE_FORM, "a dump has rows, but no pages"));
     }
-    let scratch = copies::scratch(global, config, args.copy.scratch.as_deref())?;
+    let scratch = args.copy.scratch.open(global, config)?;
     tokio::task::block_in_place(|| copies::swept(&scratch, quiet))?;
     let wanted = Wanted {
         engine: engine.as_ref(),
         cluster: patient.cluster,
         target: target_of(&args.at)?,
+        near: None,
         backup: args.backup.clone(),
         writable: false,
         warm: args.warm.0,
@@ -219,7 +220,7 @@ async fn ask_copy(
         say(&made_text(&moment, &wanted.target.goal));
     }
     found.looked.notes.push(asked_text(engine.as_ref(), &moment));
-    let filled = damage::fill(found, patient, &moment, &args.user).await;
+    let filled = damage::fill(found, patient, &moment, &role(args.user.as_deref(), &moment)).await;
     // Where the copy is gone by now, somebody dropped it; what it told stands.
     let _ = moment.release(args.warm.0);
     Ok(filled?)
@@ -249,14 +250,14 @@ fn names(global: &Global, args: &PageArgs, config: &Config, meant: Option<&Meant
     };
     let only = || config.repository.first().map(|only| only.name.clone());
     let place = own.and_then(|meant| meant.repo.clone().or_else(of_target).or_else(only));
-    let flags = |key: &str, scratch: bool| {
+    let flags = |scratch: bool| {
         let place = place.as_ref()?;
-        let key = args.copy.repo_key.as_ref().map(|by| format!(" {key} {}", word(by))).unwrap_or_default();
-        let scratch = args.copy.scratch.as_ref().filter(|_| scratch);
+        let key = args.copy.repo_key.as_ref().map(|by| format!(" --repo-key {}", word(by))).unwrap_or_default();
+        let scratch = args.copy.scratch.scratch.as_ref().filter(|_| scratch);
         let scratch = scratch.map(|dir| format!(" --scratch {}", word(&dir.display().to_string()))).unwrap_or_default();
         Some(format!("--repo {}{key}{scratch}{common}", word(place)))
     };
-    Names { server, diff: flags("--repo-key", true), restore: flags("--key", false), other_tool: args.other.is_given() }
+    Names { server, diff: flags(true), restore: flags(false), other_tool: args.other.is_given() }
 }
 
 fn told(args: &PageArgs, patient: &Patient, found: &Found) -> Result<(), Failure> {
