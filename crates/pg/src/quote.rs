@@ -23,8 +23,12 @@ pub fn literal(text: &str) -> String {
 /// A word for a shell: in quotes unless it is plain.
 pub fn shell(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
-    match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_owned(),
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    // SQL has its own single quotes, and is easier to read in double ones.
+    match text.contains('\'') && !text.contains(['"', '$', '`', '\\', '!']) {
+        true => format!("\"{text}\""),
         false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
@@ -204,7 +208,8 @@ mod tests {
     #[test]
     fn words_are_words_for_a_shell() {
         assert_eq!(shell("public.t"), "public.t");
-        assert_eq!(shell("it's"), "'it'\\''s'");
+        assert_eq!(shell("it's"), "\"it's\"");
+        assert_eq!(shell("it's $5"), "'it'\\''s $5'");
         assert_eq!(shell("\"My Table\""), "'\"My Table\"'");
         assert_eq!((shell("").as_str(), shell("$(x)").as_str()), ("''", "'$(x)'"));
     }

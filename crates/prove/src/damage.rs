@@ -75,6 +75,8 @@ pub struct Looked {
     pub pages: u64,
     /// Pages of zeros in tables before the files' ends: some of them may have had rows.
     pub zero_pages: u64,
+    /// The first of them: file and block.
+    pub zeros: Vec<String>,
     /// Relations that amcheck looked into.
     pub amcheck: u64,
     /// Failed checksums that the server has counted.

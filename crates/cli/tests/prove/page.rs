@@ -288,6 +288,8 @@ fn without_checksums_headers_and_amcheck_tell_and_another_cluster_is_refused() {
     let mut room = Room::with(require_major(18).unwrap_or(15), false);
     room.server.sql("CREATE EXTENSION amcheck");
     room.back_up();
+    let (base, dsn) = (room.path("base").display().to_string(), room.server.dsn("postgres"));
+    room.server.local().run_client("pg_basebackup", &["-c", "fast", "-D", &base, "-d", &dsn]).unwrap();
     let file = path(&room, "t");
     let header = |page: &mut [u8]| page[13] = 0x7F;
     // The xmin of a row from the far future, without a hint that would spare anybody looking.
@@ -296,15 +298,32 @@ fn without_checksums_headers_and_amcheck_tell_and_another_cluster_is_refused() {
         page[at..at + 4].copy_from_slice(&0x7FFF_0000u32.to_le_bytes());
         page[at + 21] &= 0xF0;
     };
+    // Rows that changed after the copy's moment are counted on the page.
+    let now = r#"SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS v"#;
+    let moment = room.server.value(now);
+    room.server.sql("SELECT pg_current_xact_id()");
+    room.server.sql("UPDATE t SET text = 'later' WHERE ctid IN ('(6,10)', '(6,11)', '(6,12)', '(6,13)', '(6,14)')");
     plant(&mut room, &[Plant { path: file.clone(), block: 6, change: &row }]);
-    let inside = page(&room, &["--relation", "t"]);
+    let inside = page(&room, &["--relation", "t", "--at", &moment]);
     let found = only(&inside);
     assert_eq!((&found["block"], &found["wrong"][0]["kind"]), (&6.into(), &"amcheck".into()), "{found:#}");
-    assert_eq!(found["rows"]["state"], "known");
+    assert_eq!(found["rows"]["state"], "known", "{found:#}");
+    let version = &found["rows"]["version"];
+    assert!(version["version"] == "later" && version["rows"].as_u64().unwrap() >= 5, "{found:#}");
     plant(&mut room, &[Plant { path: file, block: 2, change: &header }]);
     let (_, value) = page(&room, &["--no-copy", "--no-amcheck"]);
     assert_eq!((&value["checksums"], &value["pages"][0]["block"]), (&false.into(), &2.into()), "{value:#}");
     assert_eq!(value["pages"][0]["wrong"][0]["kind"], "header");
+    // Another tool's backup tells the rows, too; the way back is not surus's then.
+    let others = page(&room, &["--relation", "t", "--block", "2", "--dir", &base]);
+    let found = only(&others);
+    assert_eq!(
+        (&found["rows"]["state"], &found["rows"]["rows"][0][1][0]),
+        (&"known".into(), &"241".into()),
+        "{found:#}"
+    );
+    let text = found["way"].to_string();
+    assert!(text.contains("that tool's own restore command") && !text.contains("surus diff"), "{text}");
     let text = text_of(&room.run(&["prove", "page", "shop", "--relation", "t", "--block", "2", "--no-copy"]));
     assert!(text.contains("headers (the cluster has no checksums)") && text.contains("SURUS-P052"), "{text}");
 

@@ -161,7 +161,7 @@ impl Patient {
 
     /// A connection string to one of its databases, without a password.
     pub fn reference(&self, database: &str) -> String {
-        self.target.with_database(database).reference()
+        unquoted(&self.target.with_database(database).reference())
     }
 
     /// Its address for people.
@@ -257,6 +257,19 @@ impl Patient {
     }
 }
 
+/// A connection string without the quotes that its values do not need: it is shown in a shell's quotes.
+fn unquoted(text: &str) -> String {
+    if text.contains('\\') {
+        return text.to_owned();
+    }
+    let plain = |value: &str| !value.is_empty() && !value.contains([' ', '\t', '\n', '=']);
+    let parts = text.strip_suffix('\'').unwrap_or(text).split("' ").map(|part| match part.split_once("='") {
+        Some((name, value)) if plain(value) => format!("{name}={value}"),
+        _ => format!("{part}'"),
+    });
+    parts.collect::<Vec<_>>().join(" ")
+}
+
 fn manners() -> Manners {
     Manners { application_name: "surus prove page".into(), read_only: true, lock_timeout: LOCK, ..Manners::changing() }
 }
@@ -306,6 +319,14 @@ fn local(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_values_that_need_quotes_have_them() {
+        let of = |text: &str| unquoted(text);
+        assert_eq!(of("user='me' dbname='shop' host='/tmp'"), "user=me dbname=shop host=/tmp");
+        assert_eq!(of("user='a b' dbname='' host='x'"), "user='a b' dbname='' host=x");
+        assert_eq!(of("user='it\\'s' host='x'"), "user='it\\'s' host='x'");
+    }
 
     #[test]
     fn hexadecimal_text_is_bytes() {

@@ -16,6 +16,8 @@ use surus_pg::{AskError, quote::ident};
 const AT_ONCE: usize = 1 << 20;
 /// Damaged pages that are told of one fork.
 const PAGES_EACH: usize = 64;
+/// Pages of zeros that are named.
+const ZEROS: usize = 20;
 /// What amcheck says of one table, at most.
 const WORDS_EACH: usize = 16;
 
@@ -198,7 +200,7 @@ async fn suspects(
 ) -> Vec<u32> {
     let size = patient.geometry.page_size;
     let at_once = u32::try_from((AT_ONCE / size).max(1)).unwrap_or(1);
-    let (mut bad, mut zeros, mut at) = (Vec::new(), 0, 0);
+    let (mut bad, mut zeros, mut at) = (Vec::new(), Vec::new(), 0);
     while at < pages {
         let count = at_once.min(pages - at);
         match patient.read(file, u64::from(at) * size as u64, count as usize * size).await {
@@ -210,11 +212,11 @@ async fn suspects(
                     let short = State::Wrong(Wrong::Short { bytes: one.len() });
                     match if whole { page::judge(one, block, patient.checksums) } else { short } {
                         State::Sound => {
-                            looked.zero_pages += zeros;
-                            zeros = 0;
+                            looked.zeros(file, &mut zeros);
                         }
                         // At the end of a file they are room for rows to come.
-                        State::New => zeros += u64::from(table),
+                        State::New if table => zeros.push(block),
+                        State::New => {}
                         State::Wrong(_) => bad.push(block),
                     }
                 }
@@ -225,6 +227,15 @@ async fn suspects(
         at += count;
     }
     bad
+}
+
+impl Looked {
+    /// Remembers pages of zeros, and forgets them.
+    fn zeros(&mut self, file: &str, blocks: &mut Vec<u32>) {
+        self.zero_pages += blocks.len() as u64;
+        let room = ZEROS.saturating_sub(self.zeros.len());
+        self.zeros.extend(blocks.drain(..).take(room).map(|block| format!("{file}, block {block}")));
+    }
 }
 
 /// The schema of amcheck in a database, and whether the role may call both functions.

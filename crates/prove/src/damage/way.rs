@@ -351,7 +351,7 @@ impl Guide<'_> {
         let (sql, text) = if refused {
             (
                 vec!["SET zero_damaged_pages = on".to_owned(), format!("VACUUM FULL {table}")],
-                "Only where neither is possible, and only with that copy of the directory: in place. All that can be read goes \
+                "Only where neither is possible, and only with a copy of the directory kept: in place. All that can be read goes \
                  into a new file, without this page (that is what the setting is for, in this one session; the old file is \
                  gone then); the rows that are missing come back from the backup by their keys, tried on a copy first",
             )
@@ -391,7 +391,7 @@ impl Guide<'_> {
                 false => self.in_place(known, repository, sql),
             };
             commands.push(self.again(relation));
-            let text = "Only where neither is possible, and only with that copy of the directory: in place. The rows whose \
+            let text = "Only where neither is possible, and only with a copy of the directory kept: in place. The rows whose \
                         values are cut off are removed, all others go into a new file, without this page (that is what the \
                         setting is for, in this one session; the old file is gone then), and the removed ones come back \
                         whole from the backup by their keys, tried on a copy first";

@@ -8,12 +8,12 @@ use surus_prove::damage::{Advice, Found, Known, Page, Rows, Version, patient::Pa
 /// All of it.
 pub fn text(patient: &Patient, found: &Found, first: &[Advice], limit: usize) -> String {
     let mut out = format!("{}\n", Paint::strong(format!("Pages of {}", patient.label())));
+    if !first.is_empty() {
+        let _ = writeln!(out, "\n{}", Paint::strong("Before anything else"));
+        first.iter().for_each(|advice| way(advice, "!", &mut out));
+    }
     for page in &found.pages {
         one(page, limit, &mut out);
-    }
-    if !first.is_empty() {
-        let _ = writeln!(out, "\n{}", Paint::strong("First"));
-        first.iter().for_each(|advice| way(advice, "!", &mut out));
     }
     looked(patient, found, &mut out);
     out
@@ -21,29 +21,32 @@ pub fn text(patient: &Patient, found: &Found, first: &[Advice], limit: usize) ->
 
 fn looked(patient: &Patient, found: &Found, out: &mut String) {
     let looked = &found.looked;
-    let count = |number: u64| human_count(i64::try_from(number).unwrap_or(i64::MAX));
     let mark = if found.pages.is_empty() { Paint::good("✓") } else { Paint::crit("✗") };
     let how = if patient.checksums { "checksums and headers" } else { "headers (the cluster has no checksums)" };
     let inside = match looked.amcheck {
         0 => String::new(),
-        some => format!("; amcheck looked into {}", count(some)),
+        some => format!("; amcheck looked into {}", counted(some, "relation", "relations")),
     };
     let damaged = match found.pages.len() {
         0 => "none is damaged as far as that shows".to_owned(),
         1 => "one is damaged".to_owned(),
         many => format!("{many} are damaged"),
     };
-    let (pages, files) = (count(looked.pages), count(looked.files));
-    let noun = |number: u64, one: &'static str, many: &'static str| if number == 1 { one } else { many };
-    let _ = writeln!(
-        out,
-        "\n{mark} {pages} {} in {files} {}, {how}{inside}: {damaged}",
-        noun(looked.pages, "page", "pages"),
-        noun(looked.files, "file", "files")
-    );
+    let (pages, files) = (counted(looked.pages, "page", "pages"), counted(looked.files, "file", "files"));
+    let _ = writeln!(out, "\n{mark} {pages} in {files}, {how}{inside}: {damaged}");
     if let Some(failures) = looked.counted_failures.filter(|failures| *failures > 0) {
         let text = format!("the server has counted {failures} failed checksums since its statistics were reset");
         let _ = writeln!(out, "  {} {text}", Paint::faint("note:"));
+    }
+    if !looked.zeros.is_empty() {
+        let text = format!(
+            "{} of zeros before the ends of tables, as PostgreSQL leaves pages that were never used; whether one had rows the \
+             backup tells, when it is named (--file, --block): {}{}",
+            counted(looked.zero_pages, "page", "pages"),
+            looked.zeros.join("; "),
+            if looked.zero_pages > looked.zeros.len() as u64 { "; …" } else { "" }
+        );
+        wrapped(&format!("{} ", Paint::faint("note:")), 8, &text, out);
     }
     for note in &looked.notes {
         wrapped(&format!("{} ", Paint::faint("note:")), 8, note, out);
@@ -51,6 +54,10 @@ fn looked(patient: &Patient, found: &Found, out: &mut String) {
     for unknown in &looked.unknown {
         wrapped(&format!("{} unknown: ", Paint::warn("?")), 4, unknown, out);
     }
+}
+
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", human_count(i64::try_from(number).unwrap_or(i64::MAX)), if number == 1 { one } else { many })
 }
 
 fn one(page: &Page, limit: usize, out: &mut String) {
