@@ -11,5 +11,6 @@ pub mod push;
 pub mod ready;
 pub mod receive;
 pub mod segment;
+pub mod spaces;
 pub mod survey;
 pub mod timeline;

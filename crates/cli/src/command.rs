@@ -38,6 +38,9 @@ use surus_core::code;
 pub async fn run(args: Args) -> Result<u8, Failure> {
     let global = args.global;
     crate::config::Config::remember(global.config.as_deref());
+    if let Ok(program) = std::env::current_exe() {
+        surus_prove::copy::guard_with(vec![program.display().to_string(), "wal".into(), "look".into()]);
+    }
     match args.command {
         Command::Check(check) => check::run(&global, check).await,
         Command::Fix(fix) => fix::run(&global, fix).await,

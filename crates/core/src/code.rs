@@ -184,6 +184,7 @@ codes! {
     DIFF_TABLE "SURUS-P032" Usage "it is not clear which table is meant" "Write SCHEMA.TABLE as it was called at that moment; surus at TIME -c '\\d' lists them."
     DIFF_KEY "SURUS-P033" Usage "the rows of that table cannot be told apart" "Name columns that do with --key COLUMN,COLUMN."
     REPAIR_TEST "SURUS-P034" Findings "the repair did not pass its test on a copy" "Nothing was written. What the server said is above: an archive that ends before the accident, rows that changed meanwhile, or rows that other rows depend on."
+    COPY_TABLESPACE "SURUS-P038" Precondition "a copy would write into a tablespace of the original" "Take a new backup: surus backup run. Moments before the tablespace was made can be restored from the backups there are."
     CLONE_NAME "SURUS-P040" Usage "the clone's name is taken" "Choose another, or remove that one: surus clone drop NAME; surus clone list shows them."
     CLONE_MASK "SURUS-P041" Precondition "the clone could not be masked" "Nothing of it was left. Put the rules of [[mask]] right; values are not repeated in messages."
     CLONE_REHEARSAL "SURUS-P042" Findings "the clone did not answer its rehearsal queries" "It runs; what the server said is above and in the ledger: surus proof list --kind clone"

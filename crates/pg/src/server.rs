@@ -198,6 +198,8 @@ impl LocalServer {
         (server.loopback, server.port_is_fixed) = (true, true);
         server.port = port.map_or_else(free_port, Ok)?;
         let settings = [
+            // A configuration that came from elsewhere may name another one, and the server would start that.
+            ("data_directory", server.data.display().to_string()),
             ("listen_addresses", "127.0.0.1".to_owned()),
             ("port", server.port.to_string()),
             ("unix_socket_directories", server.socket_dir.display().to_string()),
@@ -495,7 +497,8 @@ impl LocalServer {
             return failed(self, format!("it already runs (pid {pid})"));
         }
         let log_path = self.log_file();
-        let log = fs::OpenOptions::new().create(true).append(true).open(&log_path);
+        // It may show values, as PostgreSQL's own log, which has the same mode.
+        let log = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
         let log = log.map_err(|error| LocalError::directory(&log_path, &error))?;
         self.account.own(&log_path)?;
         self.log_start = log.metadata().map_or(0, |meta| meta.len());

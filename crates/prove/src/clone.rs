@@ -190,7 +190,9 @@ async fn fill(place: &mut Place, wanted: &Wanted<'_>, monitor: &dyn Monitor) -> 
     let order = Order { backup: None, target: &target, place, jobs: wanted.jobs, monitor };
     let landed = wanted.engine.restore(&order)?;
     steps.done("restore", format!("backup {}, {} bytes", landed.label, landed.bytes));
-    let wish = Wish { action: Action::Promote, within: wanted.within, port: None, settings: Vec::new() };
+    // Its snapshots would keep the values that are masked.
+    let settings = vec![("autovacuum".to_owned(), "off".to_owned())];
+    let wish = Wish { action: Action::Promote, within: wanted.within, port: None, settings };
     let started = copy::start(&landed, place, &wish, monitor)?;
     steps.done("recovery", started.arrival.stopped.clone().unwrap_or_else(|| "to the end of the archived WAL".into()));
     let mut notes = started.notes.clone();
@@ -273,11 +275,6 @@ async fn disarm(session: &Session, database: &str) -> Result<Vec<String>> {
         session.run(&format!("ALTER SUBSCRIPTION {name_quoted} DISABLE")).await?;
         session.run(&format!("ALTER SUBSCRIPTION {name_quoted} SET (slot_name = NONE)")).await?;
         notes.push(format!("{database}: subscription {name} is disabled and has no slot"));
-    }
-    let mappings = "SELECT DISTINCT srvname FROM pg_user_mappings ORDER BY 1";
-    for row in session.ask(mappings).await?.iter() {
-        let name = row.str("srvname")?;
-        notes.push(format!("{database}: foreign server {name} has user mappings: queries to it reach the original"));
     }
     Ok(notes)
 }

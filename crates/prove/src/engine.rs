@@ -120,8 +120,8 @@ pub struct Landed {
     pub bytes: u64,
     /// Will the server replay WAL and promote? Not after a dump was loaded.
     pub recovers: bool,
-    /// The newest segment, when all archived WAL is to be replayed: a replay that ends before it has met WAL that is
-    /// damaged. None where the target may lie before it.
+    /// The newest segment on the way: a replay of all archived WAL that ends before it has met WAL that is damaged.
+    /// None where it is not known.
     #[serde(skip)]
     pub replays_to: Option<Segment>,
     /// What was run, for the runbook: words of a shell, without secrets.

@@ -13,6 +13,7 @@ pub mod diff;
 pub mod drill;
 pub mod engine;
 pub mod error;
+pub mod foreign;
 pub mod keeper;
 pub mod limits;
 pub mod mask;

@@ -146,6 +146,10 @@ pub async fn apply(session: &Session, rules: &[&Rule], key: &str) -> Result<()> 
     hold_together(session, &masked).await?;
     // Neither triggers nor foreign keys: both sides of a key have the same rule, or none has.
     session.run("SET session_replication_role = replica; SET search_path = pg_catalog, public").await?;
+    for table in tables.keys() {
+        stays_here(session, table).await?;
+    }
+    let silenced = silence(session, &tables).await?;
     for (table, sets) in &tables {
         let failed = |error: surus_pg::AskError| {
             // The message may show a value, the detail does: neither is repeated.
@@ -155,16 +159,23 @@ pub async fn apply(session: &Session, rules: &[&Rule], key: &str) -> Result<()> 
         session.run(&format!("UPDATE {table} SET {}", sets.join(", "))).await.map_err(failed)?;
     }
     session.take_asked();
+    for statement in silenced {
+        session.run(&statement).await?;
+    }
     if tables.is_empty() {
         return Ok(());
     }
     for view in session.ask(MATERIALIZED).await?.iter() {
         session.run(&format!("REFRESH MATERIALIZED VIEW {}", view.str("name")?)).await?;
     }
+    // Before 18 a table's descendants have to be named.
     for table in tables.keys() {
-        session.run(&format!("VACUUM (FULL, ANALYZE) {table}")).await?;
+        for name in session.ask(&format!("{} ORDER BY 1", tree(table))).await?.iter() {
+            session.run(&format!("VACUUM (FULL) {}", name.str("name")?)).await?;
+        }
     }
-    // Samples of values: those of the tables are new, and what they took the place of goes.
+    // Samples of values: all are taken anew, and what they took the place of goes.
+    session.run("DELETE FROM pg_statistic; DELETE FROM pg_statistic_ext_data").await?;
     session.run("ANALYZE").await?;
     session.run("VACUUM FULL pg_statistic").await?;
     session.run("VACUUM FULL pg_statistic_ext_data").await?;
@@ -225,6 +236,46 @@ async fn hold_together(session: &Session, masked: &[Masked<'_>]) -> Result<()> {
         return Err(refused(text));
     }
     Ok(())
+}
+
+/// The tables below a table, itself among them, that hold rows or lead to where they are.
+fn tree(table: &str) -> String {
+    format!(
+        "WITH RECURSIVE tree AS (SELECT {}::regclass::oid AS oid UNION SELECT i.inhrelid FROM pg_inherits i \
+         JOIN tree ON tree.oid = i.inhparent) SELECT format('%I.%I', n.nspname, c.relname) AS name, \
+         c.relkind::text AS kind FROM tree JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace",
+        literal(table)
+    )
+}
+
+/// Refuses a table some of whose rows are on another server.
+async fn stays_here(session: &Session, table: &str) -> Result<()> {
+    let foreign = session.ask(&format!("SELECT name FROM ({}) t WHERE kind = 'f' ORDER BY 1", tree(table))).await?;
+    let Ok(row) = foreign.first() else { return Ok(()) };
+    Err(refused(format!(
+        "no clone was made: rows of {table} are in the foreign table {}, on another server, and cannot be masked here",
+        row.str("name")?
+    )))
+}
+
+/// Switches triggers off that fire whatever the session's role is: they would write the old values elsewhere. Gives the
+/// statements that put them back.
+async fn silence(session: &Session, tables: &BTreeMap<String, Vec<String>>) -> Result<Vec<String>> {
+    let mut back = Vec::new();
+    for table in tables.keys() {
+        let sql = format!(
+            "SELECT t.name, g.tgname, g.tgenabled::text AS enabled FROM ({}) t JOIN pg_trigger g \
+             ON g.tgrelid = t.name::regclass WHERE NOT g.tgisinternal AND g.tgenabled IN ('A', 'R') ORDER BY 1, 2",
+            tree(table)
+        );
+        for row in session.ask(&sql).await?.iter() {
+            let (table, trigger) = (row.str("name")?, ident(row.str("tgname")?));
+            let how = if row.str("enabled")? == "A" { "ALWAYS" } else { "REPLICA" };
+            session.run(&format!("ALTER TABLE {table} DISABLE TRIGGER {trigger}")).await?;
+            back.push(format!("ALTER TABLE {table} ENABLE {how} TRIGGER {trigger}"));
+        }
+    }
+    Ok(back)
 }
 
 /// Materialized views that hold rows, those that others read first.

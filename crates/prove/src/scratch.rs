@@ -5,7 +5,10 @@
 
 use crate::error::{ProveError, Result};
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,6 +23,8 @@ use surus_pg::server::{kill_leftover, running_pid};
 pub const MARK: &str = "surus-copy.json";
 /// How a place's directory is named: this and its id.
 const PREFIX: &str = "copy-";
+/// And before it is one.
+const UNMARKED: &str = ".new-";
 /// Who uses a copy that lasts holds this file of its place locked (shared); who removes it unasked locks it alone.
 const IN_USE: &str = "in-use";
 
@@ -162,17 +167,28 @@ impl Scratch {
         for number in 0..10_000 {
             let id = format!("{}-{number}", maker.pid);
             let dir = root.join(format!("{PREFIX}{id}"));
-            match builder.create(&dir) {
-                Ok(()) => {
-                    let made_at = clock::now();
-                    let what = what.to_owned();
-                    let mark =
-                        Mark { format: 1, id, purpose, what, made_at, maker, lasts: false, expires_at: None, detail };
-                    let mut place = Place { dir, mark };
-                    place.write()?;
-                    return Ok(place);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            // It gets its name with its mark in it: whoever is killed leaves no copy behind that bears none.
+            let unmarked = root.join(format!("{UNMARKED}{id}"));
+            match builder.create(&unmarked) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+                other => other.map_err(ProveError::file("cannot make", &unmarked))?,
+            }
+            let mark = Mark {
+                format: 1,
+                id,
+                purpose,
+                what: what.to_owned(),
+                made_at: clock::now(),
+                maker,
+                lasts: false,
+                expires_at: None,
+                detail: detail.clone(),
+            };
+            let mut place = Place { dir: unmarked.clone(), mark };
+            place.write()?;
+            match rename_new(&unmarked, &dir) {
+                Ok(()) => return Ok(Place { dir, ..place }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => remove_marks(&unmarked),
                 Err(error) => return Err(ProveError::file("cannot make", &dir)(error)),
             }
         }
@@ -243,17 +259,38 @@ impl Scratch {
         }
     }
 
-    /// Directories that were made and not yet marked when their maker was killed: empty ones with our name.
+    /// Directories that were not yet marked, or no longer, when who made or removed them was killed: empty ones with
+    /// our name.
     fn remove_unmarked(&self) {
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let maker = name.strip_prefix(PREFIX).and_then(|id| id.split('-').next()?.parse().ok());
+            let id = name.strip_prefix(PREFIX).or_else(|| name.strip_prefix(UNMARKED));
+            let maker = id.and_then(|id| id.split('-').next()?.parse().ok());
             if maker.is_some_and(|pid: u32| began(pid).is_none()) {
-                let _ = fs::remove_file(entry.path().join(format!("{MARK}.tmp")));
+                if name.starts_with(UNMARKED) {
+                    remove_marks(&entry.path());
+                }
                 // Only an empty one goes.
                 let _ = fs::remove_dir(entry.path());
             }
         }
+    }
+}
+
+/// Removes a directory in which nothing is but its mark. Another one stays.
+fn remove_marks(dir: &Path) {
+    for name in [MARK.to_owned(), format!("{MARK}.tmp")] {
+        let _ = fs::remove_file(dir.join(name));
+    }
+    let _ = fs::remove_dir(dir);
+}
+
+/// Gives a directory its name, which must be free. A filesystem that cannot say so in one step is asked in two.
+fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if !to.exists() => fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Err(Errno::EXIST.into()),
+        other => other.map_err(Into::into),
     }
 }
 

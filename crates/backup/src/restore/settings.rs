@@ -55,6 +55,16 @@ pub fn auto_conf(there: &str, settings: &[(&'static str, String)]) -> String {
     text
 }
 
+/// The value that a settings file gives a setting, as the server reads it; the last one holds.
+pub fn value_in(text: &str, name: &str) -> Option<String> {
+    let value = text.lines().rev().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })?;
+    let inside = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+    Some(inside.map_or_else(|| value.to_owned(), |value| value.replace("''", "'").replace("\\\\", "\\")))
+}
+
 /// A value of a settings file. Source: PostgreSQL's documentation, "Setting Parameters": quotes are doubled, and a
 /// backslash begins an escape.
 pub fn conf(value: &str) -> String {
@@ -93,5 +103,9 @@ mod tests {
         assert_eq!(twice.matches("recovery_target_xid").count(), 1);
         assert!(twice.contains("recovery_target_xid = '9'\narchive_mode = 'off'\n"), "{twice}");
         assert_eq!(once.replace("'8'", "'9'"), twice);
+        assert_eq!(value_in(&twice, "recovery_target_xid").as_deref(), Some("9"));
+        let odd = auto_conf("", &[("restore_command", r"it's \ here".to_owned())]);
+        assert_eq!(value_in(&odd, "restore_command").as_deref(), Some(r"it's \ here"));
+        assert_eq!(value_in(&odd, "archive_mode"), None);
     }
 }

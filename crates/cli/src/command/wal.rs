@@ -3,6 +3,7 @@
 mod agent;
 mod get;
 mod list;
+mod look;
 mod push;
 mod receive;
 
@@ -20,6 +21,9 @@ pub enum WalVerb {
     Receive(receive::ReceiveArgs),
     /// What WAL is in the archive, and what is missing, by name
     List(list::ListArgs),
+    /// Looks at a segment before a copy replays it; the copies' restore command calls it
+    #[command(hide = true)]
+    Look(look::LookArgs),
     /// Works ahead of a server, behind push and get; they start it
     #[command(hide = true)]
     Agent {
@@ -35,6 +39,7 @@ pub async fn run(global: &Global, verb: WalVerb) -> Result<u8, Failure> {
         WalVerb::Get(args) => Ok(get::run(&args)),
         WalVerb::Receive(args) => receive::run(global, args).await,
         WalVerb::List(args) => list::run(&args),
+        WalVerb::Look(args) => Ok(look::run(&args)),
         WalVerb::Agent { verb } => agent::run(verb),
     }
 }
@@ -51,13 +56,20 @@ struct Push {
 }
 
 #[derive(Debug, Parser)]
+#[command(name = "surus wal look")]
+struct Look {
+    #[command(flatten)]
+    args: look::LookArgs,
+}
+
+#[derive(Debug, Parser)]
 #[command(name = "surus wal get")]
 struct Get {
     #[command(flatten)]
     args: get::GetArgs,
 }
 
-/// The short way for the two commands that a server runs for each segment: without the whole command line's grammar,
+/// The short way for the commands that a server runs for each segment: without the whole command line's grammar,
 /// and without a runtime. `None` when the arguments are not plainly one of them; then the long way tells what is wrong.
 pub fn at_once(args: &[OsString]) -> Option<ExitCode> {
     let verb = match args {
@@ -68,6 +80,10 @@ pub fn at_once(args: &[OsString]) -> Option<ExitCode> {
     if verb == "push" {
         let push = Push::try_parse_from(rest()).ok()?;
         return Some(push::run(&push.args).map_or_else(|failure| failure.show(), ExitCode::from));
+    }
+    if verb == "look" {
+        let look = Look::try_parse_from(rest()).ok()?;
+        return Some(ExitCode::from(look::run(&look.args)));
     }
     if verb != "get" {
         return None;

@@ -2,5 +2,6 @@
 
 mod back;
 mod past;
+mod reach;
 mod room;
 mod staging;

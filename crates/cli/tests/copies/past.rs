@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::{fs, path::Path, process::Stdio, thread, time::Duration};
 use surus_testkit::require_major;
 
-fn room(major: u16) -> (Room, String) {
+pub fn room(major: u16) -> (Room, String) {
     let room = Room::new(major);
     room.server.create_database("shop");
     room.server.sql_in("shop", "CREATE TABLE t AS SELECT g AS id, 'row ' || g AS text FROM generate_series(1, 3) g");
@@ -77,7 +77,7 @@ fn two_commands_at_once_share_one_copy_and_a_writable_one_is_another() {
     let again = room.text(&["at", &moment, "-d", "shop", "-c", "SELECT count(*) FROM t", "--format", "csv"]);
     assert_eq!(again, "count\n4\n", "the one to look at is untouched");
     room.text(&["at", "--drop", "all"]);
-    assert!(room.places().is_empty());
+    assert!(room.places().is_empty(), "{}", room.marks());
     room.text(&["at", &moment, "-d", "shop", "--warm", "0", "-c", "SELECT 1"]);
     assert!(room.places().is_empty(), "nothing stays warm when nobody wants it");
 }

@@ -105,6 +105,12 @@ impl Room {
         places.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("copy-")).collect()
     }
 
+    /// What the copies say of themselves.
+    pub fn marks(&self) -> String {
+        let mark = |place: &PathBuf| fs::read_to_string(place.join("surus-copy.json")).unwrap_or_default();
+        self.places().iter().map(|place| format!("{}: {}\n", place.display(), mark(place))).collect()
+    }
+
     pub fn running(&self) -> Vec<u32> {
         self.places().iter().filter_map(|place| running_pid(&place.join("data"))).collect()
     }

@@ -45,6 +45,8 @@ pub struct UniqueKey {
 /// A trigger that somebody made, and whether it fires: the letter of `pg_trigger.tgenabled`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
+    /// The table, or a partition of it that has the trigger for itself.
+    pub table: TableName,
     pub name: String,
     pub enabled: String,
 }
@@ -203,10 +205,17 @@ async fn keys(side: &Side, oid: &str) -> Result<Vec<UniqueKey>> {
 
 async fn triggers(side: &Side, oid: &str) -> Result<Vec<Trigger>> {
     let sql = format!(
-        "SELECT tgname, tgenabled::text AS enabled FROM pg_trigger WHERE tgrelid = {oid} AND NOT tgisinternal ORDER BY 1"
+        "SELECT n.nspname, c.relname, t.tgname, t.tgenabled::text AS enabled FROM pg_trigger t \
+         JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE (t.tgrelid = {oid} OR t.tgparentid = 0 AND t.tgrelid IN (SELECT relid FROM pg_partition_tree({oid}))) \
+         AND NOT t.tgisinternal ORDER BY 1, 2, 3"
     );
     let rows = side.ask(&sql).await?;
-    rows.iter().map(|row| Ok(Trigger { name: row.text("tgname")?, enabled: row.text("enabled")? })).collect()
+    let one = |row: Row<'_>| {
+        let table = TableName { schema: row.text("nspname")?, name: row.text("relname")? };
+        Ok(Trigger { table, name: row.text("tgname")?, enabled: row.text("enabled")? })
+    };
+    rows.iter().map(one).collect()
 }
 
 /// All foreign keys of the database; those of partitions are their parent's.

@@ -108,7 +108,9 @@ impl Bench {
         let ask = |sql: &str| bench.runtime.block_on(session.ask(sql));
         let rows = ask("SELECT current_setting('data_checksums') AS v")?;
         let checksums = rows.first()?.str("v")? == "on";
-        let rows = ask("SELECT datname, datallowconn FROM pg_database ORDER BY datname")?;
+        let rows = ask(
+            "SELECT datname, datallowconn AND datconnlimit <> -2 AS datallowconn FROM pg_database ORDER BY datname",
+        )?;
         let mut all = Vec::new();
         for row in rows.iter() {
             all.push((row.text("datname")?, row.bool("datallowconn")?));
@@ -129,7 +131,12 @@ impl Bench {
 
     fn connect(&self, database: &str) -> Result<Session> {
         let manners = Manners { application_name: "surus drill".into(), ..Manners::changing() };
-        Ok(self.runtime.block_on(self.target.with_database(database).connect(&manners))?)
+        let session = self.runtime.block_on(self.target.with_database(database).connect(&manners))?;
+        // A role or a database may have them set, which wins over the command line.
+        let sharp = "SET zero_damaged_pages = off; SET ignore_checksum_failure = off";
+        self.runtime.block_on(session.run(sharp)).map_err(crate::ProveError::from)?;
+        session.take_asked();
+        Ok(session)
     }
 
     /// A server that was just promoted, or whose backend crashed, takes a while until it lets anybody in.

@@ -111,30 +111,35 @@ struct RelationFile {
 /// Every relation file below `base`, `global` and the tablespaces.
 fn files(data: &Path, place: &Place, geometry: Geometry, unread: &mut Vec<String>) -> Vec<RelationFile> {
     let mut folders: Vec<(PathBuf, String)> = vec![(data.join("global"), "global".into())];
-    let mut below = |dir: PathBuf, name: String| match fs::read_dir(&dir) {
-        Ok(entries) => entries.flatten().filter(|entry| entry.path().is_dir()).for_each(|entry| {
-            folders.push((entry.path(), format!("{name}/{}", entry.file_name().to_string_lossy())));
-        }),
-        Err(error) => unread.push(format!("{name}: {error}")),
+    let mut below = |dir: PathBuf, name: &str, unread: &mut Vec<String>| {
+        let inside = read(&dir, name, unread).into_iter().filter(|entry| entry.path().is_dir());
+        folders.extend(inside.map(|entry| (entry.path(), format!("{name}/{}", entry.file_name().to_string_lossy()))));
     };
-    below(data.join("base"), "base".into());
-    for space in fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten() {
+    below(data.join("base"), "base", unread);
+    for space in read(&data.join("pg_tblspc"), "pg_tblspc", unread) {
         let oid = space.file_name().to_string_lossy().into_owned();
         // A link to somewhere else than the copy's own place is not followed.
-        let Ok(to) = fs::canonicalize(space.path()) else { continue };
-        if !to.starts_with(fs::canonicalize(place.dir()).unwrap_or_else(|_| place.dir().to_owned())) {
-            continue;
-        }
-        for version in fs::read_dir(&to).into_iter().flatten().flatten() {
+        let to = match fs::canonicalize(space.path()) {
+            Ok(to) if to.starts_with(fs::canonicalize(place.dir()).unwrap_or_else(|_| place.dir().to_owned())) => to,
+            Ok(to) => {
+                unread.push(format!("pg_tblspc/{oid}: it leads to {}, out of the copy", to.display()));
+                continue;
+            }
+            Err(error) => {
+                unread.push(format!("pg_tblspc/{oid}: {error}"));
+                continue;
+            }
+        };
+        for version in read(&to, &format!("pg_tblspc/{oid}"), unread) {
             let name = version.file_name().to_string_lossy().into_owned();
             if name.starts_with("PG_") {
-                below(version.path(), format!("pg_tblspc/{oid}/{name}"));
+                below(version.path(), &format!("pg_tblspc/{oid}/{name}"), unread);
             }
         }
     }
     let mut all = Vec::new();
     for (folder, name) in folders {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        for entry in read(&folder, &name, unread) {
             let relative = format!("{name}/{}", entry.file_name().to_string_lossy());
             all.extend(Name::parse(&relative).map(|name| RelationFile {
                 path: entry.path(),
@@ -145,6 +150,17 @@ fn files(data: &Path, place: &Place, geometry: Geometry, unread: &mut Vec<String
         }
     }
     all
+}
+
+/// What is in a directory; one that cannot be read is told.
+fn read(folder: &Path, name: &str, unread: &mut Vec<String>) -> Vec<fs::DirEntry> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().collect(),
+        Err(error) => {
+            unread.push(format!("{name}: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 fn one(

@@ -14,7 +14,10 @@ use crate::{
     scratch::Place,
 };
 use surus_backup::{
-    restore::{start::Arrival, target::Action},
+    restore::{
+        start::Arrival,
+        target::{Action, Goal},
+    },
     wal::name::Segment,
 };
 use surus_core::{
@@ -109,10 +112,12 @@ pub fn server(
     };
     let mut started = copy::start(landed, place, &wish, monitor);
     let mut notes = Vec::new();
+    let mut to_the_end = chosen.target.goal == Goal::Latest;
     if chosen.by_chance && started.as_ref().is_err_and(|error| error.to_string().contains(NOT_REACHED)) {
         // A moment after the last transaction is no worse a target than the end itself.
         notes.push("no transaction after the moment is archived: recovery went to the end of the WAL".into());
         wish.settings.push(("recovery_target_time".into(), String::new()));
+        to_the_end = true;
         started = copy::start(landed, place, &wish, monitor);
     }
     match started {
@@ -120,7 +125,7 @@ pub fn server(
             notes.extend(arrival_notes(&started.arrival));
             notes.extend(started.notes.iter().cloned());
             report.arrived(&started.arrival, &excerpt(&started.server.log()));
-            if let Some(why) = falls_short(landed, &started.arrival) {
+            if let Some(why) = falls_short(landed, &started.arrival).filter(|_| to_the_end) {
                 let advice = "That segment is damaged in the archive, or holds other WAL than its name says. Moments \
                     before it can be reached; a new backup begins a new window.";
                 steps.add("recovery", watch, Found::bad(why, advice).with(notes));

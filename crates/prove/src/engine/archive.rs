@@ -44,7 +44,7 @@ pub struct Archive {
 pub struct Way {
     /// The timeline to follow.
     pub timeline: u32,
-    /// The newest segment on it, when the target is the end of all WAL.
+    /// The newest segment on it.
     pub newest: Option<Segment>,
 }
 
@@ -166,7 +166,7 @@ impl Archive {
         let stop = held.stop_lsn.unwrap_or(start);
         let history = self.history(way.timeline);
         let newest = self.segments.iter().rev().find(|kept| kept.segment.timeline == way.timeline);
-        way.newest = newest.filter(|_| target.goal == Goal::Latest).map(|kept| kept.segment);
+        way.newest = newest.map(|kept| kept.segment);
         let newest = newest.map_or(stop, |kept| kept.segment.end());
         let last_hole = self.holes.iter().filter(|hole| hole.timeline == way.timeline).map(|hole| hole.end()).max();
         let end = match &target.goal {

@@ -45,6 +45,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("maintenance_work_mem", "128MB"),
     ("autovacuum", "off"),
     ("archive_mode", "off"),
+    // Whoever comes in is superuser.
+    ("unix_socket_permissions", "0700"),
 ];
 
 /// One or several dumps of one cluster.
@@ -171,12 +173,15 @@ impl Dump {
         let mut child = psql.spawn().map_err(ProveError::file("cannot run", Path::new("psql")))?;
         let sink = child.stdin.take();
         let moves = !one.about.makes_spaces.is_empty();
-        let output = std::thread::scope(|scope| {
-            // When psql ends early, writing to it fails, and it says why.
-            scope.spawn(move || sink.map(|sink| pass(source, sink, moves.then_some(spaces))));
-            child.wait_with_output()
+        let (output, passed) = std::thread::scope(|scope| {
+            let passing = scope.spawn(move || sink.map_or(Ok(()), |sink| pass(source, sink, moves.then_some(spaces))));
+            let output = child.wait_with_output();
+            (output, passing.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into())))
         });
+        // When psql ended early, writing to it failed, and it says why.
         let loaded = finish(output, "psql", file);
+        // A file that could not be read to its end ended there for psql.
+        let loaded = loaded.and_then(|said| passed.map(|()| said).map_err(failed()));
         match (unpacking, file.packed) {
             (Some(child), Some(packed)) => loaded.and(packed.finish(child, &file.path)),
             _ => loaded.map(drop),

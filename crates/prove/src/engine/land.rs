@@ -9,7 +9,8 @@ use crate::{
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::fs::{PermissionsExt, chown},
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 use surus_backup::{
@@ -180,8 +181,10 @@ pub fn fetcher(place: &Place, account: &Account, body: &str) -> Result<Vec<Strin
          fetch() {{\n{body}}}\nfetch \"$1\" \"$2\"\nstatus=$?\ncase $status in\n0|1) exit $status ;;\nesac\n\
          echo \"surus: WAL file $1 could not be fetched: its command ended with $status\" >&2\nexit 255\n"
     );
-    fs::write(&path, text).map_err(ProveError::file("cannot write", &path))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o500)).map_err(ProveError::file("cannot change", &path))?;
+    // It may hold a passphrase: nobody else may read it, at no moment.
+    let mut open = fs::OpenOptions::new();
+    let file = open.write(true).create(true).truncate(true).mode(0o500).open(&path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(ProveError::file("cannot write", &path))?;
     account.own(&path)?;
     Ok(vec!["/bin/sh".into(), path.display().to_string()])
 }

@@ -116,7 +116,7 @@ impl Engine for Surus {
             bytes: restored.bytes,
             recovers: true,
             replays_to: Segment::parse(&plan.outline.choice.last_segment, plan.about().segment_size)
-                .filter(|_| order.target.goal == Goal::Latest),
+                .filter(|_| matches!(order.target.goal, Goal::Latest | Goal::Time(_))),
             commands: vec![
                 format!("surus restore --repo {} --to {}", self.address(), order.place.data().display()),
                 format!("# restore_command = {}", restore_command(&self.fetch)),

@@ -30,6 +30,9 @@ BEGIN
 END $surus$;
 ";
 
+/// In which encoding the file is; else psql takes the terminal's word for it.
+const ENCODING: &str = "SET client_encoding = 'UTF8';";
+
 /// Writes it. Tables that were dropped are written by `before` (their definition and rows) and `after` (indexes,
 /// constraints, triggers).
 ///
@@ -44,10 +47,11 @@ pub fn write<W: Write>(
 ) -> io::Result<()> {
     head(repair, heading, out)?;
     let path = search_path(repair);
-    writeln!(out, "\\set ON_ERROR_STOP on\nBEGIN;")?;
+    writeln!(out, "\\set ON_ERROR_STOP on\n{ENCODING}\nBEGIN;\nSET LOCAL lock_timeout = '10s';")?;
     let dropped = repair.tables.values().any(|plan| plan.dropped);
     if dropped {
         before(out)?;
+        writeln!(out, "{ENCODING}")?;
     }
     writeln!(out, "SET LOCAL search_path = {path};\n{SAME_TEXT};\n{EXPECT}")?;
     let groups = repair.groups();
@@ -63,7 +67,7 @@ pub fn write<W: Write>(
     };
     for name in &all {
         for trigger in fires(name) {
-            writeln!(out, "ALTER TABLE {name} DISABLE TRIGGER {};", ident(&trigger.name))?;
+            writeln!(out, "ALTER TABLE {} DISABLE TRIGGER {};", trigger.table, ident(&trigger.name))?;
         }
     }
     for group in &groups {
@@ -74,7 +78,7 @@ pub fn write<W: Write>(
     for name in &all {
         for trigger in fires(name) {
             let always = if trigger.enabled == "A" { "ALWAYS " } else { "" };
-            writeln!(out, "ALTER TABLE {name} ENABLE {always}TRIGGER {};", ident(&trigger.name))?;
+            writeln!(out, "ALTER TABLE {} ENABLE {always}TRIGGER {};", trigger.table, ident(&trigger.name))?;
         }
     }
     if dropped {
@@ -113,12 +117,15 @@ fn head<W: Write>(repair: &Repair, heading: &Heading, out: &mut W) -> io::Result
     for (name, plan) in &repair.tables {
         let (back, set, left) = (plan.back.len(), plan.set.len(), plan.left.len());
         match plan.dropped {
-            true => writeln!(out, "-- {name}: was dropped, comes back with all rows")?,
+            true => writeln!(out, "-- {}: was dropped, comes back with all rows", comment(&name.to_string()))?,
             false if back + set + left == 0 => continue,
-            false => writeln!(out, "-- {name}: {back} rows put back, {set} set back, {left} left alone")?,
+            false => {
+                let name = comment(&name.to_string());
+                writeln!(out, "-- {name}: {back} rows put back, {set} set back, {left} left alone")?;
+            }
         }
         for left in &plan.left {
-            writeln!(out, "--   left alone: {}: {}", comment(&left.row), left.why)?;
+            writeln!(out, "--   left alone: {}: {}", comment(&left.row), comment(&left.why))?;
         }
         for set in &plan.set {
             writeln!(out, "--   overwrites: {}", comment(&set_text(&plan.layout, set)))?;

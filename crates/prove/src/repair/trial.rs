@@ -26,7 +26,15 @@ pub struct Tried {
 fn client(copy: &Moment, program: &str) -> Result<Command> {
     let programs = Programs::find(Some(copy.warm.major))?.with_client(program)?;
     let mut command = Command::new(programs.bin(program)?);
-    for name in ["PGHOSTADDR", "PGSERVICE", "PGSSLMODE", "PGREQUIRESSL", "PGTARGETSESSIONATTRS", "PGOPTIONS"] {
+    for name in [
+        "PGHOSTADDR",
+        "PGSERVICE",
+        "PGSSLMODE",
+        "PGREQUIRESSL",
+        "PGTARGETSESSIONATTRS",
+        "PGOPTIONS",
+        "PGCLIENTENCODING",
+    ] {
         command.env_remove(name);
     }
     if let Some(libraries) = programs.library_path() {
@@ -47,7 +55,7 @@ fn refused(text: String) -> ProveError {
 pub fn dump(copy: &Moment, user: &str, database: &str, tables: &[&TableName], after: bool, to: File) -> Result<()> {
     let mut command = client(copy, "pg_dump")?;
     let sections: &[&str] = if after { &["--section=post-data"] } else { &["--section=pre-data", "--section=data"] };
-    command.args(sections).arg("--dbname").arg(copy.dsn(user, database));
+    command.args(sections).arg("--encoding=UTF8").arg("--dbname").arg(copy.dsn(user, database));
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     for table in tables {
         command.arg("--table").arg(format!("{}.{}", quoted(&table.schema), quoted(&table.name)));
