@@ -1,7 +1,8 @@
 //! Tablespaces that a segment of WAL makes: replaying it writes wherever their path leads, whoever replays it.
 //!
 //! Source: PostgreSQL's `access/xlogrecord.h`, `access/xlog_internal.h` and `commands/tablespace.h`, the same from 13
-//! to 18. Only the records' heads are read; a file that is no segment, or is damaged, makes none: the server judges that.
+//! to 18. Only the heads of records are read; a file that is no segment, or is damaged, makes none: the server judges
+//! that.
 
 use super::segment::{HEADER, SegmentHeader};
 
