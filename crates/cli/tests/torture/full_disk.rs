@@ -16,21 +16,26 @@ use surus_backup::{Repo, restore::directory::JOURNAL, wal::fetch};
 use surus_core::clock::Deadline;
 use surus_pg::{account::Account, host};
 use surus_testkit::Server;
+use tempfile::TempDir;
 
 /// A small filesystem of its own, in memory.
 struct SmallDisk {
     path: PathBuf,
+    /// Goes after it was unmounted.
+    _dir: TempDir,
 }
 
 impl SmallDisk {
     /// Mounts one; `None`, and said so, where that is not allowed.
-    fn mount(path: &Path, options: &str) -> Option<Self> {
-        fs::create_dir(path).unwrap();
+    fn mount(options: &str) -> Option<Self> {
+        let dir = own_folder();
+        let path = dir.path().join("small");
+        fs::create_dir(&path).unwrap();
         let account = Account::unprivileged().unwrap();
         let options = format!("{options},mode=0755,uid={},gid={}", account.uid(), account.gid());
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).output();
         let why = match mounted {
-            Ok(output) if output.status.success() => return Some(Self { path: path.to_owned() }),
+            Ok(output) if output.status.success() => return Some(Self { path, _dir: dir }),
             Ok(output) => text_of(&output),
             Err(error) => error.to_string(),
         };
@@ -105,7 +110,7 @@ fn first_waiting(room: &Room) -> Option<PathBuf> {
 #[test]
 fn a_full_repository_loses_nothing_and_goes_on_when_it_has_room() {
     let dir = own_folder();
-    let Some(disk) = SmallDisk::mount(&dir.path().join("small"), "size=96m") else { return };
+    let Some(disk) = SmallDisk::mount("size=96m") else { return };
     let repo = disk.path.join("repo");
     make_repository(&repo);
     let room = Room::new(Server::builder().checksums(true), dir, repo.to_str().unwrap(), Vec::new());
@@ -170,7 +175,7 @@ fn a_full_repository_loses_nothing_and_goes_on_when_it_has_room() {
 fn a_restore_onto_a_disk_that_fills_up_is_taken_up_when_it_has_room() {
     let dir = own_folder();
     // The preflight counts bytes; that the files are too many shows on the way.
-    let Some(disk) = SmallDisk::mount(&dir.path().join("small"), "size=256m,nr_inodes=400") else { return };
+    let Some(disk) = SmallDisk::mount("size=256m,nr_inodes=400") else { return };
     let repo = dir.path().join("repo");
     make_repository(&repo);
     let room = Room::new(Server::builder().checksums(true), dir, repo.to_str().unwrap(), Vec::new());
@@ -198,7 +203,7 @@ fn a_restore_onto_a_disk_that_fills_up_is_taken_up_when_it_has_room() {
 #[test]
 fn a_segment_for_which_there_is_no_room_is_not_given_and_not_denied() {
     let dir = own_folder();
-    let Some(disk) = SmallDisk::mount(&dir.path().join("small"), "size=4m") else { return };
+    let Some(disk) = SmallDisk::mount("size=4m") else { return };
     let repo = dir.path().join("repo");
     make_repository(&repo);
     let room = Room::new(Server::builder(), dir, repo.to_str().unwrap(), Vec::new());
@@ -220,7 +225,7 @@ fn a_segment_for_which_there_is_no_room_is_not_given_and_not_denied() {
 #[test]
 fn a_receiver_whose_disk_is_full_waits_for_room() {
     let dir = own_folder();
-    let Some(disk) = SmallDisk::mount(&dir.path().join("small"), "size=64m") else { return };
+    let Some(disk) = SmallDisk::mount("size=64m") else { return };
     let repo = disk.path.join("repo");
     make_repository(&repo);
     // Archiving is the receiver's here.
