@@ -141,7 +141,15 @@ impl Place for LocalPlace {
     fn list(&self, folder: &str) -> Result<Vec<Entry>, PlaceError> {
         let mut entries = Vec::new();
         let start = self.folder.join(folder.trim_end_matches('/'));
-        walk(&start, &self.folder, &mut entries).map_err(|error| self.trouble("list", folder, &error))?;
+        walk(&start, &self.folder, "", &mut entries).map_err(|error| self.trouble("list", folder, &error))?;
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    fn list_after(&self, folder: &str, after: &str) -> Result<Vec<Entry>, PlaceError> {
+        let mut entries = Vec::new();
+        let start = self.folder.join(folder.trim_end_matches('/'));
+        walk(&start, &self.folder, after, &mut entries).map_err(|error| self.trouble("list", folder, &error))?;
         entries.sort_unstable();
         Ok(entries)
     }
@@ -260,7 +268,8 @@ fn written_ms(about: &fs::Metadata) -> i64 {
     modified.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn walk(folder: &Path, top: &Path, entries: &mut Vec<Entry>) -> io::Result<()> {
+/// Finds what is in a folder, of names after `after` only.
+fn walk(folder: &Path, top: &Path, after: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
     let inside = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound && folder != top => return Ok(()),
         other => other?,
@@ -271,14 +280,19 @@ fn walk(folder: &Path, top: &Path, entries: &mut Vec<Entry>) -> io::Result<()> {
         if item.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
+        let Some(name) = path.strip_prefix(top).ok().and_then(Path::to_str) else { continue };
+        // A folder is passed over when all names in it come before.
+        if name <= after && after.get(..name.len()).is_none_or(|start| start != name) {
+            continue;
+        }
         let about = match item.metadata() {
             // Gone between the listing and the look.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             other => other?,
         };
         if about.is_dir() {
-            walk(&path, top, entries)?;
-        } else if let Some(name) = path.strip_prefix(top).ok().and_then(Path::to_str) {
+            walk(&path, top, after, entries)?;
+        } else if name > after {
             entries.push(Entry { name: name.to_owned(), size: about.len(), modified_ms: written_ms(&about) });
         }
     }
@@ -347,6 +361,16 @@ mod tests {
         assert_eq!(names("w/"), ["w/1", "w/2", "w/x/3"]);
         assert_eq!(names(""), ["v", "w/1", "w/2", "w/x/3"]);
         assert_eq!(names("nothing/"), [""; 0]);
+        let after = |after: &str| {
+            let entries = place.list_after("w/", after).unwrap().into_iter();
+            entries.map(|entry| entry.name).collect::<Vec<_>>()
+        };
+        assert_eq!(after(""), ["w/1", "w/2", "w/x/3"]);
+        assert_eq!(after("w/1"), ["w/2", "w/x/3"]);
+        assert_eq!(after("w/x"), ["w/x/3"]);
+        assert_eq!(after("w/x/0"), ["w/x/3"]);
+        assert_eq!(after("w/x/3"), [""; 0]);
+        assert_eq!(after("w/y"), [""; 0]);
         assert_eq!(place.remove_unfinished(60_000).unwrap(), 0, "somebody may be writing it");
         assert_eq!(place.remove_unfinished(-60_000).unwrap(), 4);
         assert!(!dir.path().join("repo/w/.unfinished-1-1").exists());

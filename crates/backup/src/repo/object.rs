@@ -178,13 +178,12 @@ impl Place for BucketPlace {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Entry>, PlaceError> {
-        let inside = folder.trim_end_matches('/');
-        let path = match (self.bucket.folder.is_empty() && inside.is_empty(), inside.is_empty()) {
-            (true, _) => None,
-            (_, true) => Path::parse(&self.bucket.folder).ok(),
-            _ => Some(self.path("list", inside)?),
-        };
-        self.wait("list", folder, |bucket| async move { bucket.list(path).await })
+        self.list_from(folder, None)
+    }
+
+    fn list_after(&self, folder: &str, after: &str) -> Result<Vec<Entry>, PlaceError> {
+        let after = self.path("list", after)?;
+        self.list_from(folder, Some(after))
     }
 
     fn delete(&self, names: &[String]) -> Result<(), PlaceError> {
@@ -195,6 +194,18 @@ impl Place for BucketPlace {
 
     fn address(&self) -> String {
         self.bucket.address.clone()
+    }
+}
+
+impl BucketPlace {
+    fn list_from(&self, folder: &str, after: Option<Path>) -> Result<Vec<Entry>, PlaceError> {
+        let inside = folder.trim_end_matches('/');
+        let path = match (self.bucket.folder.is_empty() && inside.is_empty(), inside.is_empty()) {
+            (true, _) => None,
+            (_, true) => Path::parse(&self.bucket.folder).ok(),
+            _ => Some(self.path("list", inside)?),
+        };
+        self.wait("list", folder, |bucket| async move { bucket.list(path, after).await })
     }
 }
 
@@ -298,8 +309,8 @@ impl Bucket {
         Err(Failed::again(format!("the answer has not the {whole} bytes that it announced")))
     }
 
-    async fn list(&self, path: Option<Path>) -> Result<Vec<Entry>, Failed> {
-        let (mut tries, mut entries, mut last) = (self.tries(), Vec::new(), None);
+    async fn list(&self, path: Option<Path>, after: Option<Path>) -> Result<Vec<Entry>, Failed> {
+        let (mut tries, mut entries, mut last) = (self.tries(), Vec::new(), after);
         while let Err(failed) = self.list_on(path.as_ref(), &mut last, &mut entries).await {
             tries.again(failed).await?;
         }

@@ -98,6 +98,16 @@ pub trait Place: Send + Sync + fmt::Debug {
     /// When the listing may be incomplete.
     fn list(&self, folder: &str) -> Result<Vec<Entry>, PlaceError>;
 
+    /// As [`Place::list`], only of names after `after`, which need not be there: the end of a long list.
+    ///
+    /// # Errors
+    /// As for [`Place::list`].
+    fn list_after(&self, folder: &str, after: &str) -> Result<Vec<Entry>, PlaceError> {
+        let mut entries = self.list(folder)?;
+        entries.retain(|entry| entry.name.as_str() > after);
+        Ok(entries)
+    }
+
     /// Removes objects; one that is not there is no error.
     ///
     /// # Errors

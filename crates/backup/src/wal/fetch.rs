@@ -4,6 +4,7 @@
 use super::{
     name::{FileKind, Segment, file_kind},
     segment::{HEADER, SegmentHeader},
+    survey,
     timeline::History,
 };
 use crate::{
@@ -27,7 +28,8 @@ use surus_core::{clock::Deadline, code};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Reads a file of the archive and verifies that it is what its name says. `None` is proven: the repository was there
-/// between two looks that found nothing, it knows the cluster, and it has no later segment of that timeline.
+/// between two looks that found nothing, it knows the cluster, and nothing shows that there was WAL after the file's
+/// beginning: no later segment of that timeline, no mark of one that was given up, no timeline that left it later.
 ///
 /// # Errors
 /// Whatever leaves it open whether the file is there, or what is in it.
@@ -87,20 +89,40 @@ fn may_pass(error: &BackupError) -> bool {
     !lasting.contains(&error.code())
 }
 
-/// A segment that is not there though a later one is: recovery must not end before it.
+/// A segment that is not there though there was WAL after its beginning: recovery must not end before it. That there
+/// was shows a later segment, a mark that WAL was given up, or a timeline that left this one later.
 fn refuse_gap(cluster: &Cluster, name: &str, size: u64) -> Result<()> {
     let Some(wanted) = Segment::parse(name, size) else { return Ok(()) };
-    let per_log = (1 << 32) / size;
-    let next_log = Segment { number: (wanted.number / per_log + 1) * per_log, ..wanted };
-    for log in [wanted, next_log] {
-        let object = cluster.names.wal(&log.to_string());
-        let folder = object.rsplit_once('/').map_or("", |(folder, _)| folder);
-        for entry in cluster.repo.place().list(&format!("{folder}/"))? {
-            let there = entry.name.rsplit('/').next().and_then(|name| Segment::parse(name, size));
-            if let Some(later) = there.filter(|there| there.number > wanted.number) {
-                let text = format!("{} has {later} and not {name}, which comes before it", cluster.repo.address());
-                return Err(BackupError::refused(code::WAL_GAP, text));
-            }
+    let place = cluster.repo.place();
+    let gap = |text: String| {
+        Err(BackupError::refused(code::WAL_GAP, format!("{name} is not in {}: {text}", cluster.repo.address())))
+    };
+    let segment = |name: &str| Segment::parse(name.rsplit('/').next()?, size);
+    let folder = cluster.names.wal_folder(Some(wanted.timeline));
+    let later = place.list_after(&folder, &cluster.names.wal(name))?;
+    if let Some(later) = later.iter().find_map(|entry| segment(&entry.name)) {
+        return gap(format!("{later}, which comes after it, is there"));
+    }
+    for entry in place.list(&cluster.names.hole_folder())? {
+        let hole = entry.name.strip_suffix(".json").and_then(segment);
+        if let Some(hole) = hole.filter(|hole| hole.timeline == wanted.timeline && hole.number >= wanted.number) {
+            return gap(format!("WAL was given up, {hole} too; a moment before it can be restored"));
+        }
+    }
+    for entry in place.list(&cluster.names.history_folder())? {
+        let file = entry.name.rsplit('/').next().unwrap_or_default();
+        let Some(timeline) = file.strip_suffix(".history").and_then(|hex| u32::from_str_radix(hex, 16).ok()) else {
+            continue;
+        };
+        let history = match survey::history(cluster, timeline) {
+            // It says nothing; that it is damaged is said where it is needed.
+            Err(BackupError::Damaged { .. }) => continue,
+            other => other?,
+        };
+        let left =
+            history.entries.iter().find(|switch| switch.timeline == wanted.timeline && switch.at >= wanted.end());
+        if let Some(left) = left {
+            return gap(format!("timeline {timeline} left its timeline only at {}, after its end", left.at));
         }
     }
     Ok(())

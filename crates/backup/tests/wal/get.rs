@@ -1,14 +1,14 @@
 use crate::{
     place::{Failing, Fault},
-    segment::{Archive, SYSTEM, bytes, numbered},
+    segment::{Archive, SIZE, SYSTEM, bytes, numbered},
 };
 use std::{env, fs, ops::Range, sync::Arc, time::Duration};
 use surus_backup::{
     Cluster, Repo,
     repo::{codec::Codec, keys::KeyRing, local::LocalPlace},
-    wal::{fetch, push::push},
+    wal::{fetch, hole, push::push},
 };
-use surus_core::code;
+use surus_core::{code, lsn::Lsn};
 
 /// An archive with segments 1 to 4.
 fn archive() -> Archive {
@@ -54,6 +54,42 @@ fn a_later_segment_is_seen_beyond_a_border_of_folders() {
     push(&archive.repo, &numbered(4096).to_string(), &content, None, Codec::Lz4).unwrap();
     let error = fetch::look(&archive.cluster(), &numbered(4095).to_string()).unwrap_err();
     assert_eq!(error.code(), code::WAL_GAP);
+}
+
+#[test]
+fn a_later_segment_is_seen_however_far_away_it_is() {
+    let archive = archive();
+    let content = bytes(numbered(100 * 4096 + 7), SYSTEM, 1);
+    push(&archive.repo, &numbered(100 * 4096 + 7).to_string(), &content, None, Codec::Lz4).unwrap();
+    let error = fetch::look(&archive.cluster(), &numbered(5).to_string()).unwrap_err();
+    assert_eq!(error.code(), code::WAL_GAP);
+}
+
+#[test]
+fn wal_that_was_given_up_is_no_end() {
+    let archive = archive();
+    let cluster = archive.cluster();
+    let look = |number: u64| fetch::look(&cluster, &numbered(number).to_string());
+    assert_eq!(look(5).unwrap(), None);
+    hole::mark(Some(&cluster), archive.dir.path(), numbered(6), 2, 1).unwrap();
+    assert_eq!(look(5).unwrap_err().code(), code::WAL_GAP);
+    assert_eq!(look(6).unwrap_err().code(), code::WAL_GAP);
+    assert_eq!(look(7).unwrap(), None);
+    let other = numbered(5).on(2).to_string();
+    assert_eq!(fetch::look(&cluster, &other).unwrap(), None, "it is of another timeline");
+}
+
+#[test]
+fn a_timeline_that_was_left_later_did_not_end_before() {
+    let archive = archive();
+    let cluster = archive.cluster();
+    let look = |number: u64| fetch::look(&cluster, &numbered(number).to_string());
+    let history = format!("1\t{}\tx\n", Lsn(6 * SIZE + 99));
+    push(&archive.repo, "00000002.history", history.as_bytes(), Some(SYSTEM), Codec::None).unwrap();
+    assert_eq!(look(5).unwrap_err().code(), code::WAL_GAP);
+    // The segment in which it was left may have been archived as the newer timeline's only.
+    assert_eq!(look(6).unwrap(), None);
+    assert_eq!(look(7).unwrap(), None);
 }
 
 #[test]
