@@ -27,6 +27,9 @@ fn main() -> ExitCode {
     if let Some(status) = command::wal::at_once(&words) {
         return status;
     }
+    if let Some(status) = command::wal::get_with_options(&words) {
+        return status;
+    }
     if let Some(status) = command::prove::at_once(&words) {
         return status;
     }

@@ -7,7 +7,12 @@ mod look;
 mod push;
 mod receive;
 
-use crate::{args::Global, failure::Failure};
+use crate::{
+    args::{Args, Command, Global},
+    config::Config,
+    failure::Failure,
+    paint,
+};
 use clap::{Parser, Subcommand};
 use std::{ffi::OsString, panic, process::ExitCode};
 
@@ -67,6 +72,39 @@ struct Look {
 struct Get {
     #[command(flatten)]
     args: get::GetArgs,
+}
+
+/// `wal get` with options of the whole program before or between its words, such as `--config`: without a runtime, and
+/// with its own exit status only. `None` when it is another command, or help is asked for.
+pub fn get_with_options(words: &[OsString]) -> Option<ExitCode> {
+    if !is_get(words) {
+        return None;
+    }
+    let args = match Args::try_parse_from(words) {
+        Ok(Args { global, command: Command::Wal { verb: WalVerb::Get(args) } }) => {
+            paint::choose(global.no_color);
+            Config::remember(global.config.as_deref());
+            args
+        }
+        Ok(_) => return None,
+        Err(error) if error.use_stderr() => {
+            crate::failure::usage(&error);
+            return Some(ExitCode::from(UNCERTAIN));
+        }
+        Err(_) => return None,
+    };
+    let status = panic::catch_unwind(|| get::run(&args));
+    Some(ExitCode::from(status.unwrap_or(UNCERTAIN)))
+}
+
+/// Are the first words that are neither options nor may be their values `wal get`?
+fn is_get(words: &[OsString]) -> bool {
+    let is_option = |at: usize| words[at].as_encoded_bytes().starts_with(b"-");
+    let follows = |from: usize, word: &str| {
+        let at = (from..words.len()).find(|at| words[*at] == word)?;
+        (from..at).all(|at| is_option(at) || (at > from && is_option(at - 1))).then_some(at + 1)
+    };
+    follows(1, "wal").and_then(|from| follows(from, "get")).is_some()
 }
 
 /// The short way for the commands that a server runs for each segment: without the whole command line's grammar,

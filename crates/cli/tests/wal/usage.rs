@@ -31,6 +31,10 @@ fn a_get_that_cannot_know_stops_the_server() {
         (&[&quick[..], &["repo", "--cluster", "42", NAME, "to"]].concat(), "SURUS-B011"),
         (&[&quick[..], &["repo", "--cluster", "42", "../secret", "to"]].concat(), "SURUS-B023"),
         (&[&quick[..], &["smb://share", NAME, "to"]].concat(), "SURUS-B001"),
+        (&["--config", "surus.toml", "wal", "get"], "required"),
+        (&["--no-color", "wal", "get", "--repo", "repo", "--patience", "soon", NAME, "to"], "duration"),
+        (&["wal", "--config", "surus.toml", "get", "--nonsense", NAME, "to"], "--nonsense"),
+        (&["--config", "surus.toml", "wal", "get", "--patience", "50ms", "--repo", "named", NAME, "to"], "SURUS-"),
     ];
     for (arguments, expected) in cases {
         let (status, text) = surus(&place, arguments);
