@@ -1,12 +1,13 @@
 //! Segments that are not in the archive: named, and given up only with a mark.
 
-use crate::scene::{Place, Scene};
+use crate::scene::{Place, Scene, WITHIN};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
-use surus_backup::wal::name::Segment;
+use surus_backup::{Repo, wal::name::Segment};
+use surus_core::clock::Deadline;
 use surus_testkit::Server;
 
 const SIZE: u64 = 1 << 20;
@@ -86,6 +87,36 @@ fn what_is_given_up_is_marked_first_and_named_later() {
     assert_eq!(status, 1);
     assert_eq!(json[0]["timelines"][0]["gaps"][0]["first"], name(2));
     assert_eq!(json[0]["holes"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn an_agent_of_a_repository_that_was_replaced_does_not_hold_archiving_up() {
+    let place = Place::new();
+    let pg_wal = waiting(&place, 1..=6);
+    let push = |number: u64| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_surus"));
+        command.args(["wal", "push", "--repo"]).arg(place.repo()).arg(format!("pg_wal/{}", name(number)));
+        command.env("SURUS_RUN_DIR", place.dir.path().join("own")).env("SURUS_AGENT_IDLE", "30").env("NO_COLOR", "1");
+        said(&command.current_dir(place.dir.path()).stdin(Stdio::null()).output().unwrap())
+    };
+    // With more of them waiting an agent comes, which archives ahead.
+    let there = |number: u64| {
+        let cluster = Repo::in_folder(&place.repo()).unwrap().cluster(42);
+        cluster.repo.place().read(&cluster.names.wal(&name(number))).unwrap().is_some()
+    };
+    let deadline = Deadline::after(WITHIN);
+    while !there(6) {
+        assert!(!deadline.passed(), "the agent archived nothing");
+        assert_eq!(push(1), (0, String::new()));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    fs::rename(place.repo(), place.dir.path().join("away")).unwrap();
+    assert!(!there(2), "a new repository in its place");
+    for number in 1..=3 {
+        assert_eq!(push(number), (0, String::new()));
+        assert!(there(number), "{number} was acknowledged and is not there");
+        archived(&pg_wal, number);
+    }
 }
 
 #[test]
