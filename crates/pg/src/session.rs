@@ -54,11 +54,13 @@ impl Manners {
     /// `search_path` is pinned so that no user object can shadow the catalog.
     pub(crate) fn as_sql(&self, version: Version) -> String {
         // Settings that older servers do not have: jit came with 11.
+        // Who changes something may be silent for long between two statements: a backup, while files are read.
+        let idle = if version.num() >= 140_000 && !self.read_only { "SET idle_session_timeout = 0; " } else { "" };
         let jit = if version.num() >= 110_000 { "SET jit = off; " } else { "" };
         format!(
             "SET application_name = {}; SET statement_timeout = {}; SET lock_timeout = {}; \
              SET idle_in_transaction_session_timeout = 60000; SET max_parallel_workers_per_gather = 0; \
-             {jit}SET search_path = pg_catalog; \
+             {jit}{idle}SET search_path = pg_catalog; \
              SET default_transaction_read_only = {}; SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; \
              SET IntervalStyle = 'postgres'; SET extra_float_digits = 1",
             crate::quote::literal(&self.application_name),
@@ -325,5 +327,7 @@ mod tests {
     fn older_servers_are_not_asked_for_what_they_do_not_know() {
         let sql = |num| Manners::looking().as_sql(Version::from_num(num));
         assert!(!sql(100_023).contains("jit") && sql(110_000).contains("SET jit = off"));
+        let changing = |num| Manners::changing().as_sql(Version::from_num(num)).contains("idle_session_timeout = 0");
+        assert!(!changing(130_023) && changing(140_000));
     }
 }
