@@ -4,11 +4,17 @@ use super::target::RecoveryTarget;
 
 /// Lines around what surus writes into `postgresql.auto.conf`.
 const BEGIN: &str =
-    "# surus restore: begin (only recovery.signal makes these settings work; they may be removed after it)";
+    "# surus restore: begin (with recovery.signal or standby.signal they act again: remove them after the recovery)";
 const END: &str = "# surus restore: end";
 
 /// Settings that one restore leaves and the next must not inherit.
-const OURS: &[&str] = &["restore_command", "recovery_target", "archive_cleanup_command", "recovery_end_command"];
+const OURS: &[&str] = &[
+    "restore_command",
+    "recovery_target",
+    "archive_cleanup_command",
+    "recovery_end_command",
+    "recovery_min_apply_delay",
+];
 
 /// The command with which the server fetches WAL: words, to which the file's name and its place are added.
 pub fn restore_command(words: &[String]) -> String {
@@ -25,6 +31,12 @@ pub fn all(
 ) -> Vec<(&'static str, String)> {
     let mut settings = vec![("restore_command", restore_command(fetch))];
     settings.extend(target.settings(timeline));
+    // The original's would act here, too: remove files of its archive, run its commands, or wait.
+    settings.extend([
+        ("archive_cleanup_command", String::new()),
+        ("recovery_end_command", String::new()),
+        ("recovery_min_apply_delay", "0".to_owned()),
+    ]);
     if !keep_archiving {
         // Else the copy would put its WAL where the original's is.
         settings.extend([("archive_mode", "off".to_owned()), ("archive_command", String::new())]);
@@ -91,6 +103,16 @@ mod tests {
         let command = restore_command(&words);
         assert_eq!(command, r#"'/opt/my surus' wal get --repo '/srv/100%%/it'\''s' '' "%f" "%p""#);
         assert_eq!(conf(r"it's \ here"), r"'it''s \\ here'");
+    }
+
+    #[test]
+    fn nothing_of_the_originals_recovery_acts_in_the_copy() {
+        let there = "recovery_min_apply_delay = '1d'\nrecovery_end_command = 'rm -r /srv/vip'\n";
+        let text = auto_conf(there, &all(&["surus".into()], &RecoveryTarget::default(), 1, true));
+        for line in ["archive_cleanup_command = ''", "recovery_end_command = ''", "recovery_min_apply_delay = '0'"] {
+            assert!(text.contains(&format!("\n{line}\n")), "{text}");
+        }
+        assert!(!text.contains("1d") && !text.contains("vip"), "{text}");
     }
 
     #[test]
