@@ -11,6 +11,7 @@ pub mod mark;
 pub mod read;
 pub mod scan;
 pub mod server;
+mod spaces;
 mod stream;
 pub mod tar;
 mod work;
@@ -120,10 +121,11 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
         base.map(|chain| Known::of_chain(&there, chain)).transpose()
     })
     .await?;
-    let Gathered { read, ended, start_lsn, started_at, brought } = match data {
+    let Gathered { mut read, ended, start_lsn, started_at, brought } = match data {
         Some(_) => gather_here(work, base, session, &facts).await?,
         None => stream::gather(work, base, target, session, &facts).await?,
     };
+    spaces::leave_out_others(&mut read, &ended.tablespaces);
     let about = describe(mark.label(), parent_label, &facts, &ended, (start_lsn, started_at), &read, options.codec);
     let method = if data.is_some() { Method::Local } else { Method::Stream };
     let about = About { method, ..about };
@@ -220,7 +222,7 @@ fn describe(
         codec,
         backup_label: ended.backup_label.clone(),
         tablespace_map: ended.tablespace_map.clone(),
-        tablespaces: facts.tablespaces.clone(),
+        tablespaces: ended.tablespaces.clone(),
         size: read.manifest_files.iter().map(|file| file.size).sum(),
         stored: read.stored,
         own: read.own,

@@ -1,5 +1,6 @@
 //! The server's side of a backup: begin, end, and what it says of itself.
 
+use super::spaces;
 use crate::{
     control::{self, Control},
     error::{BackupError, Result},
@@ -47,6 +48,8 @@ pub struct Ended {
     pub timeline: u32,
     pub backup_label: String,
     pub tablespace_map: Option<String>,
+    /// Those that there were when the backup began.
+    pub tablespaces: Vec<Tablespace>,
     /// The next transaction id, with its epoch.
     pub next_xid: Option<u64>,
 }
@@ -97,7 +100,8 @@ pub async fn connect(target: &Target) -> Result<(Session, ServerFacts)> {
     Ok((session, facts))
 }
 
-async fn tablespaces(session: &Session) -> Result<Vec<Tablespace>> {
+/// All tablespaces but the default ones.
+pub(super) async fn tablespaces(session: &Session) -> Result<Vec<Tablespace>> {
     let sql = "SELECT oid::int8, pg_tablespace_location(oid) AS path FROM pg_tablespace \
                WHERE pg_tablespace_location(oid) <> '' ORDER BY oid";
     let rows = session.ask(sql).await?;
@@ -133,7 +137,7 @@ impl Begun {
     ///
     /// # Errors
     /// When the server refuses, e.g. for want of the right.
-    pub async fn begin(session: Session, facts: ServerFacts, label: &str, fast: bool) -> Result<Self> {
+    pub async fn begin(session: Session, mut facts: ServerFacts, label: &str, fast: bool) -> Result<Self> {
         let function = if facts.version >= 150_000 { "pg_backup_start" } else { "pg_start_backup" };
         let exclusive = if facts.version >= 150_000 { "" } else { ", false" };
         let sql = format!(
@@ -143,6 +147,8 @@ impl Begun {
         let rows = session.ask(&sql).await?;
         let row = rows.first()?;
         let (start_lsn, started_at) = (lsn(row.str("lsn")?)?, moment(row.f64("at")?)?);
+        // Again: one may have been made since the first look.
+        facts.tablespaces = tablespaces(&session).await?;
         Ok(Self { session, facts, start_lsn, started_at })
     }
 
@@ -167,10 +173,15 @@ impl Begun {
         let map = row.opt_str("spcmapfile")?.map(str::trim_end).filter(|map| !map.is_empty());
         let timeline = line_of(&backup_label, "START TIMELINE: ").and_then(|text| text.parse().ok());
         let odd = || BackupError::refused(code::QUERY_UNEXPECTED, "the server's backup label has no timeline");
+        if self.facts.origin == Origin::Standby {
+            let sql = "SELECT min_recovery_end_timeline::int8 AS timeline FROM pg_control_recovery()";
+            stayed(timeline.ok_or_else(odd)?, self.session.ask(sql).await?.first()?.i64("timeline")?)?;
+        }
         let ended = Ended {
             stop_lsn: lsn(row.str("lsn")?)?,
             stopped_at: moment(row.f64("at")?)?,
             timeline: timeline.ok_or_else(odd)?,
+            tablespaces: spaces::at_start(map, &self.facts.tablespaces),
             tablespace_map: map.map(|map| format!("{map}\n")),
             next_xid,
             backup_label,
@@ -178,6 +189,17 @@ impl Begun {
         self.session.close().await;
         Ok(ended)
     }
+}
+
+/// A standby whose primary was replaced meanwhile has gone over to another timeline: its label names the one of the
+/// beginning, its end is on the other.
+fn stayed(began_on: u32, ends_on: i64) -> Result<()> {
+    // 0 where the server does not say.
+    if ends_on == 0 || ends_on == i64::from(began_on) {
+        return Ok(());
+    }
+    let text = format!("the server went over from timeline {began_on} to {ends_on} during the backup; take it again");
+    Err(BackupError::refused(code::BACKUP_ABORTED, text))
 }
 
 /// The first transaction that has not begun.
@@ -199,4 +221,15 @@ fn lsn(text: &str) -> Result<Lsn> {
 pub(super) fn moment(seconds: f64) -> Result<Timestamp> {
     let odd = |_| BackupError::refused(code::QUERY_UNEXPECTED, format!("the server's clock says {seconds}"));
     Timestamp::from_microsecond((seconds * 1e6) as i64).map_err(odd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_that_went_over_to_another_timeline_has_no_backup() {
+        assert!(stayed(1, 1).is_ok() && stayed(1, 0).is_ok());
+        assert_eq!(stayed(1, 2).unwrap_err().code(), code::BACKUP_ABORTED);
+    }
 }

@@ -11,6 +11,7 @@ use super::{
     history,
     scan::first_page,
     server::{Ended, ServerFacts},
+    spaces,
     tar::{Entry, Tar, TarEvent, What},
     work::{Blocks, Done, Read, Share, Work, merged},
 };
@@ -72,6 +73,8 @@ pub(super) async fn gather(
     let started_at = now_there(&session).await?;
     let mut backup = connection.base_backup(&options).await?;
     let start = backup.start;
+    // Again: one may have been made since the first look.
+    let known = super::server::tablespaces(&session).await?;
     work.monitor.begin("bytes", Some(backup.bytes()));
     let (cluster, codec, monitor) = (work.cluster.clone(), work.options.codec, work.monitor.clone());
     let notes = monitor.clone();
@@ -101,6 +104,7 @@ pub(super) async fn gather(
         timeline: end.timeline,
         next_xid: super::server::next_xid(&session).await?,
         backup_label: feed.label,
+        tablespaces: spaces::at_start(Some(&feed.map), &known),
         tablespace_map: Some(feed.map).filter(|map| !map.is_empty()),
     };
     session.close().await;
