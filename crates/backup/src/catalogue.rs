@@ -1,20 +1,17 @@
 //! What a repository holds of a cluster: backups, those being taken or broken off, and WAL by timeline.
 
 use crate::{
-    error::Result,
+    error::{BackupError, Result},
     expire,
     manifest::{About, Manifest},
     repo::{
         Cluster,
         codec::{Codec, Packer},
-        container::{Damage, Kind, OBJECT_HEADER, ObjectReader, ObjectWriter},
+        container::{Kind, OBJECT_HEADER, ObjectReader, ObjectWriter},
         place::{Created, Entry},
     },
     take::mark::BeginNote,
-    wal::{
-        name::Segment,
-        timeline::{BadHistory, History},
-    },
+    wal::{name::Segment, survey, timeline::History},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -101,15 +98,8 @@ impl Catalogue {
     /// # Errors
     /// When one cannot be read or is damaged.
     pub fn read_histories(&mut self, cluster: &Cluster) -> Result<()> {
-        for entry in &self.others {
-            let file = entry.name.rsplit_once('/').map_or("", |(_, file)| file);
-            let number = file.strip_suffix(".history").and_then(|hex| u32::from_str_radix(hex, 16).ok());
-            let Some(timeline) = number else { continue };
-            let Some(text) = cluster.repo.read(Kind::Wal, &entry.name)? else { continue };
-            let history = History::parse(timeline, &String::from_utf8_lossy(&text));
-            let bad = |error: BadHistory| cluster.repo.damaged(&entry.name, Damage::Meaning(error.to_string()));
-            self.histories.insert(timeline, history.map_err(bad)?);
-        }
+        let all = survey::histories(cluster)?.into_iter();
+        self.histories = all.map(|history| (history.timeline, history)).collect();
         Ok(())
     }
 
@@ -175,6 +165,28 @@ pub fn backups(cluster: &Cluster) -> Result<Vec<Listed>> {
     Ok(backups)
 }
 
+/// A backup's label, and why its manifest cannot be read.
+pub type Unreadable = (String, BackupError);
+
+/// All backups that can be read, oldest first, and why the others cannot: one damaged manifest must not stand in the
+/// way of restoring from another, or of taking a new one.
+///
+/// # Errors
+/// When the place cannot be read.
+pub fn readable(cluster: &Cluster) -> Result<(Vec<About>, Vec<Unreadable>)> {
+    let folder = cluster.names.manifest_folder();
+    let (mut backups, mut damaged) = (Vec::new(), Vec::new());
+    for entry in cluster.repo.place().list(&folder)? {
+        let label = entry.name.trim_start_matches(&folder);
+        match read_about(cluster, label) {
+            Err(error @ BackupError::Damaged { .. }) => damaged.push((label.to_owned(), error)),
+            other => backups.extend(other?),
+        }
+    }
+    backups.sort_by_key(|about| (about.timeline, about.stop_lsn, about.label.clone()));
+    Ok((backups, damaged))
+}
+
 /// What a backup is, without its files; `None` when there is no such backup.
 ///
 /// # Errors
@@ -217,7 +229,7 @@ pub fn write_manifest(cluster: &Cluster, manifest: &Manifest) -> Result<()> {
         Created::AlreadyThere if cluster.repo.place().read(&name)?.as_deref() == Some(&body) => Ok(()),
         Created::AlreadyThere => {
             let text = format!("there is a backup {} already", manifest.about.label);
-            Err(crate::BackupError::refused(surus_core::code::BACKUP_BUSY, text))
+            Err(BackupError::refused(surus_core::code::BACKUP_BUSY, text))
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         container::{Kind, OBJECT_HEADER, ObjectReader},
     },
     take::base::Hashes,
-    wal::{name::Segment, timeline::History},
+    wal::{name::Segment, survey},
 };
 use directory::{Claim, Space, SpaceMap, Way};
 use pieces::{Pieces, chunk_of};
@@ -124,10 +124,7 @@ impl Plan {
     /// # Errors
     /// When it cannot, or the directory is not one to restore into, or has no room.
     pub fn make(cluster: &Cluster, options: &RestoreOptions) -> Result<Self> {
-        let known = read_known(cluster)?;
-        let choice = plan::choose(&known, &options.target, options.backup.as_deref(), clock::now())
-            .map_err(|error| BackupError::refused(error.code, error.text))?;
-        drop(known);
+        let choice = choose(cluster, options)?;
         let to = std::path::absolute(&options.to).map_err(BackupError::file("cannot find", &options.to))?;
         let to = fs::canonicalize(&to).unwrap_or(to);
         let mut chain = Chain::read(cluster, &choice.backup)?;
@@ -138,6 +135,9 @@ impl Plan {
         let about = &chain.newest().about;
         let found = directory::look(&to)?;
         let way = directory::judge(&found, &to, about, options.delta)?;
+        if way == Way::Delta {
+            directory::nothing_waits(&to, cluster)?;
+        }
         let spaces = options.spaces.spaces(about, &to)?;
         spaces.iter().try_for_each(|space| directory::judge_space(space, &found, &to))?;
         let tree = Tree::new(&to, spaces.clone())?;
@@ -309,12 +309,10 @@ impl Plan {
         extra.push(("recovery.signal", String::new()));
         let auto = self.tree.path("postgresql.auto.conf");
         let there = fs::read_to_string(&auto).unwrap_or_default();
-        let mut told = settings::all(
-            &self.options.fetch,
-            &self.options.target,
-            self.outline.choice.timeline,
-            self.options.keep_archiving,
-        );
+        let mut fetch = self.options.fetch.clone();
+        fetch.extend(self.outline.choice.partial.then(|| "--partial".to_owned()));
+        let mut told =
+            settings::all(&fetch, &self.options.target, self.outline.choice.timeline, self.options.keep_archiving);
         if self.outline.choice.without_history {
             // By its number PostgreSQL does not find a timeline that has no history; the backup's own it knows.
             let timeline = told.iter_mut().filter(|(name, _)| *name == "recovery_target_timeline");
@@ -373,25 +371,61 @@ const OWN_CONFIGURATION: &[(&str, &str)] = &[
     ("pg_ident.conf", ""),
 ];
 
+/// What cannot be read of what a plan should know, and why.
+struct Damaged {
+    /// By label.
+    backups: Vec<catalogue::Unreadable>,
+    /// By timeline.
+    histories: Vec<(u32, BackupError)>,
+}
+
+/// Chooses the backup and the way. What is damaged and not on the way is named and left out.
+fn choose(cluster: &Cluster, options: &RestoreOptions) -> Result<Choice> {
+    let (known, mut damaged) = read_known(cluster)?;
+    let asked_for = damaged.backups.iter().position(|(label, _)| Some(label) == options.backup.as_ref());
+    if let Some(at) = asked_for {
+        return Err(damaged.backups.swap_remove(at).1);
+    }
+    let chosen = plan::choose(&known, &options.target, options.backup.as_deref(), clock::now());
+    // A server looks for the histories of all later timelines before it begins one of its own.
+    let from = chosen.as_ref().map_or(0, |choice| choice.timeline);
+    if let Some(at) = damaged.histories.iter().position(|(timeline, _)| *timeline >= from) {
+        return Err(damaged.histories.swap_remove(at).1);
+    }
+    let mut notes = damaged.backups.iter().map(|(label, error)| format!("backup {label} was left out: {error}"));
+    match chosen {
+        Ok(mut choice) => {
+            choice.notes.extend(notes);
+            choice.notes.extend(damaged.histories.iter().map(|(_, error)| error.to_string()));
+            Ok(choice)
+        }
+        Err(error) => {
+            let text = notes.next().map_or_else(|| error.text.clone(), |note| format!("{}; {note}", error.text));
+            Err(BackupError::refused(error.code, text))
+        }
+    }
+}
+
 /// Reads what a plan needs to know.
-fn read_known(cluster: &Cluster) -> Result<Known> {
-    let backups = catalogue::backups(cluster)?.into_iter().map(|listed| listed.about).collect();
+fn read_known(cluster: &Cluster) -> Result<(Known, Damaged)> {
+    let (backups, damaged) = catalogue::readable(cluster)?;
     let mut known = Known { backups, ..Known::default() };
+    let mut damaged = Damaged { backups: damaged, histories: Vec::new() };
     let size = cluster.mark()?.map_or(16 << 20, |mark| mark.segment_size);
     for entry in cluster.repo.place().list(&cluster.names.wal_folder(None))? {
         let file = entry.name.rsplit_once('/').map_or("", |(_, file)| file);
         if let Some(segment) = Segment::parse(file, size) {
             known.segments.insert(segment, entry.modified_ms);
+        } else if let Some(segment) = file.strip_suffix(".partial").and_then(|name| Segment::parse(name, size)) {
+            known.partials.insert(segment, entry.modified_ms);
         } else if let Some(timeline) = file.strip_suffix(".history").and_then(|hex| u32::from_str_radix(hex, 16).ok()) {
-            let Some(text) = cluster.repo.read(Kind::Wal, &entry.name)? else { continue };
-            let history = History::parse(timeline, &String::from_utf8_lossy(&text));
-            let odd = |error: crate::wal::timeline::BadHistory| {
-                cluster.repo.damaged(&entry.name, crate::repo::container::Damage::Meaning(error.to_string()))
-            };
-            known.histories.insert(timeline, history.map_err(odd)?);
+            match survey::history(cluster, timeline) {
+                Err(error @ BackupError::Damaged { .. }) => damaged.histories.push((timeline, error)),
+                other => drop(known.histories.insert(timeline, other?)),
+            }
         }
     }
-    Ok(known)
+    Ok((known, damaged))
 }
 
 /// May the account that the server runs as run the command that fetches WAL, enter a repository of this machine, and
@@ -504,4 +538,58 @@ fn read_file(cluster: &Cluster, chain: &Chain, path: &str) -> Result<Vec<u8>> {
 /// Is this where an unfinished restore stands?
 pub fn is_unfinished(data: &Path) -> bool {
     data.join(directory::JOURNAL).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{manifest::tests::example, repo::Repo, wal::push};
+    use surus_core::lsn::Lsn;
+
+    #[test]
+    fn what_is_damaged_and_not_on_the_way_does_not_stand_in_it() {
+        const SIZE: u64 = 16 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::in_folder(&dir.path().join("repo")).unwrap();
+        let cluster = repo.cluster(7);
+        cluster.register(SIZE, None).unwrap();
+        for (label, segment) in [("a", 3), ("b", 6)] {
+            let mut manifest = example(label);
+            let about = &mut manifest.about;
+            (about.timeline, about.segment_size) = (1, SIZE);
+            (about.start_lsn, about.stop_lsn) = (Lsn(segment * SIZE + 40), Lsn(segment * SIZE + 99));
+            catalogue::write_manifest(&cluster, &manifest).unwrap();
+        }
+        for number in 3..9 {
+            let name = Segment { timeline: 1, number, size: SIZE }.to_string();
+            repo.place().create(&cluster.names.wal(&name), b"only its name is looked at").unwrap();
+        }
+        let options = |backup: Option<&str>| RestoreOptions {
+            to: dir.path().join("data"),
+            backup: backup.map(str::to_owned),
+            target: RecoveryTarget::default(),
+            delta: false,
+            spaces: SpaceMap::default(),
+            workers: 1,
+            fetch: Vec::new(),
+            keep_archiving: false,
+        };
+        let choose = |backup| choose(&cluster, &options(backup));
+        assert_eq!(choose(None).unwrap().backup, "b");
+        repo.place().replace(&cluster.names.manifest("b"), b"nonsense").unwrap();
+        repo.place().replace(&cluster.names.keep("a"), b"nonsense").unwrap();
+        let choice = choose(None).unwrap();
+        assert_eq!((choice.backup.as_str(), choice.notes.len()), ("a", 1), "{:?}", choice.notes);
+        assert_eq!(choose(Some("a")).unwrap().backup, "a");
+        assert_eq!(choose(Some("b")).unwrap_err().code(), code::REPO_DAMAGED);
+        for number in 5..7 {
+            let name = Segment { timeline: 2, number, size: SIZE }.to_string();
+            repo.place().create(&cluster.names.wal(&name), b"as above").unwrap();
+        }
+        // A later timeline, of which it is not known where it came from, may be the one that is wanted.
+        push::push(&repo, "00000002.history", b"1\t0/5000060\tx\n", Some(7), crate::repo::codec::Codec::None).unwrap();
+        assert_eq!(choose(None).unwrap().timeline, 2);
+        repo.place().replace(&cluster.names.wal("00000002.history"), b"nonsense").unwrap();
+        assert_eq!(choose(None).unwrap_err().code(), code::REPO_DAMAGED);
+    }
 }

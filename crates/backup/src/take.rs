@@ -95,9 +95,10 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
     let major = surus_core::version::Version::from_num(facts.version).major();
     let parent = {
         let (cluster, options, size) = (cluster.clone(), options.clone(), facts.segment_size);
+        let monitor = monitor.clone();
         blocking(move || {
             cluster.register(size, Some(major))?;
-            choose_parent(&cluster, &options)
+            choose_parent(&cluster, &options, &monitor)
         })
         .await?
     };
@@ -233,26 +234,34 @@ fn describe(
     }
 }
 
-/// The backup to build on: the newest one, unless a full one is wanted or due.
-fn choose_parent(cluster: &Cluster, options: &TakeOptions) -> Result<Option<String>> {
+/// The backup to build on: the newest one that is whole, unless a full one is wanted or due.
+fn choose_parent(cluster: &Cluster, options: &TakeOptions, monitor: &Arc<dyn Monitor>) -> Result<Option<String>> {
     if options.kind == Some(BackupKind::Full) {
         return Ok(None);
     }
-    let Some(newest) = newest_backup(cluster)? else {
+    let (backups, damaged) = catalogue::readable(cluster)?;
+    for (label, error) in &damaged {
+        monitor.note(&format!("backup {label} cannot be read: {error}"));
+    }
+    if backups.is_empty() && damaged.is_empty() {
         if options.kind.is_none() {
             return Ok(None);
         }
         let text = format!("{} holds no backup of this cluster to build on", cluster.repo.address());
         return Err(BackupError::refused(code::BACKUP_REFUSED, text));
-    };
-    let length = Chain::read(cluster, &newest)?.backups.len();
+    }
     let longest = if options.kind.is_none() { options.incrementals.saturating_add(1) } else { chain::LONGEST };
-    Ok((length < longest.min(chain::LONGEST)).then_some(newest))
-}
-
-/// The label of the cluster's newest backup.
-fn newest_backup(cluster: &Cluster) -> Result<Option<String>> {
-    Ok(catalogue::backups(cluster)?.pop().map(|listed| listed.about.label))
+    for newest in backups.into_iter().rev() {
+        match Chain::read(cluster, &newest.label) {
+            Ok(chain) => return Ok((chain.backups.len() < longest.min(chain::LONGEST)).then_some(newest.label)),
+            Err(error) if error.code() == code::REPO_DAMAGED => {
+                monitor.note(&format!("nothing is built on backup {}: {error}", newest.label));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    // Of those that are there none is whole: a full one needs none.
+    Ok(None)
 }
 
 /// What the backup builds on must be there still: expiry may have run meanwhile.
@@ -372,4 +381,32 @@ fn begins(path: &Path, segment: Segment) -> bool {
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
     read.is_ok()
         && crate::wal::segment::SegmentHeader::parse(&start).is_some_and(|header| header.address == segment.start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::tests::example;
+    use surus_core::monitor::Silent;
+
+    #[test]
+    fn nothing_is_built_on_a_backup_that_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Repo::in_folder(&dir.path().join("repo")).unwrap().cluster(7);
+        let monitor: Arc<dyn Monitor> = Arc::new(Silent);
+        let parent = |options: &TakeOptions| choose_parent(&cluster, options, &monitor).unwrap();
+        let options = TakeOptions::default();
+        assert_eq!(parent(&options), None);
+        for (label, stop) in [("a", 100), ("b", 200)] {
+            let mut manifest = example(label);
+            manifest.about.stop_lsn = Lsn(stop);
+            catalogue::write_manifest(&cluster, &manifest).unwrap();
+        }
+        assert_eq!(parent(&options).as_deref(), Some("b"));
+        let damage = |label| cluster.repo.place().replace(&cluster.names.manifest(label), b"nonsense").unwrap();
+        damage("b");
+        assert_eq!(parent(&options).as_deref(), Some("a"));
+        damage("a");
+        assert_eq!(parent(&options), None, "a full one");
+    }
 }

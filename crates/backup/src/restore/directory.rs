@@ -7,6 +7,8 @@ use crate::{
     control::{self, Control},
     error::{BackupError, Result},
     manifest::About,
+    repo::Cluster,
+    wal::name::file_kind,
 };
 use jiff::Timestamp;
 use rustix::{
@@ -131,6 +133,39 @@ pub fn judge(found: &Found, data: &Path, about: &About, delta: bool) -> Result<W
              directory"
         )),
     }
+}
+
+/// WAL that waits in pg_wal and is not in the archive exists nowhere else: it is not removed.
+///
+/// # Errors
+/// When there is such WAL, or it cannot be told.
+pub fn nothing_waits(data: &Path, cluster: &Cluster) -> Result<()> {
+    let status = data.join("pg_wal/archive_status");
+    let entries = match fs::read_dir(&status) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(BackupError::file("cannot read", &status))?,
+    };
+    let mut waiting = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(BackupError::file("cannot read", &status))?.file_name();
+        let name = name.to_string_lossy();
+        waiting.extend(name.strip_suffix(".ready").filter(|name| file_kind(name).is_some()).map(str::to_owned));
+    }
+    waiting.retain(|name| data.join("pg_wal").join(name).exists());
+    waiting.sort_unstable();
+    for name in &waiting {
+        if cluster.repo.place().read_range(&cluster.names.wal(name), 0..1)?.is_none() {
+            let pg_wal = data.join("pg_wal");
+            return refuse(format!(
+                "{name} in {} was never archived, and {} files there wait for it: what they hold would be lost. Archive \
+                 them with surus wal push, or, when they are not wanted, remove their .ready files in archive_status; \
+                 nothing was touched",
+                pg_wal.display(),
+                waiting.len()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A tablespace and where its files go.
@@ -315,6 +350,26 @@ pub fn device(path: &Path) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::manifest::{Tablespace, tests::example};
+
+    #[test]
+    fn wal_that_was_never_archived_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = crate::repo::Repo::in_folder(&dir.path().join("repo")).unwrap();
+        let (cluster, data) = (repo.cluster(7), dir.path().join("data"));
+        nothing_waits(&data, &cluster).unwrap();
+        let status = data.join("pg_wal/archive_status");
+        fs::create_dir_all(&status).unwrap();
+        let names = ["000000010000000000000001", "000000010000000000000002"];
+        for name in names {
+            fs::write(data.join("pg_wal").join(name), b"x").unwrap();
+            fs::write(status.join(format!("{name}.ready")), b"").unwrap();
+        }
+        repo.place().create(&cluster.names.wal(names[0]), b"x").unwrap();
+        let refused = nothing_waits(&data, &cluster).unwrap_err();
+        assert!(refused.code() == code::RESTORE_DIRECTORY && refused.to_string().contains(names[1]), "{refused}");
+        repo.place().create(&cluster.names.wal(names[1]), b"x").unwrap();
+        nothing_waits(&data, &cluster).unwrap();
+    }
 
     #[test]
     fn only_nothing_or_the_same_cluster_is_restored_into() {

@@ -26,6 +26,8 @@ pub struct Known {
     pub histories: BTreeMap<u32, History>,
     /// Whole segments, and when each was written there, in milliseconds since 1970.
     pub segments: BTreeMap<Segment, i64>,
+    /// The last segments of timelines that ended, as far as they were written, and when, likewise.
+    pub partials: BTreeMap<Segment, i64>,
 }
 
 /// What to restore, and the WAL that leads to the target.
@@ -40,6 +42,8 @@ pub struct Choice {
     /// The archive has no history of the timeline, which is the backup's own: a server cannot be told its number.
     #[serde(skip)]
     pub without_history: bool,
+    /// Of the last segment only the part is there with which its timeline ended.
+    pub partial: bool,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -84,12 +88,17 @@ pub fn choose(
     let backup = backup_for(known, target, label, history.as_ref(), &mut notes)?;
     let history = history.unwrap_or_else(|| history_of(known, backup.timeline));
     let (first, last, segments) = way(known, target, backup, &history)?;
+    let partial = !is_there(known, &history, last);
+    if partial {
+        notes.push(format!("of {last} the part is used with which its timeline ended"));
+    }
     Ok(Choice {
         backup: backup.label.clone(),
         timeline: history.timeline,
         first_segment: first.to_string(),
         last_segment: last.to_string(),
         segments,
+        partial,
         without_history: history.timeline > 1 && !known.histories.contains_key(&history.timeline),
         notes,
     })
@@ -203,7 +212,12 @@ fn way(
     history: &History,
 ) -> Result<(Segment, Segment, u64), Unreachable> {
     let size = backup.segment_size;
-    let end = archived_end(known, history, size);
+    let whole_to = archived_end(known, history, size);
+    // The part that its timeline ended with comes after all that is whole.
+    let part = Segment::at(history.timeline, whole_to, size);
+    let part = known.partials.contains_key(&part).then_some(part);
+    let end = part.map_or(whole_to, Segment::end);
+    let is_there = |segment: Segment| Some(segment) == part || is_there(known, history, segment);
     let to = match target.goal {
         Goal::Immediate => backup.stop_lsn,
         // The record that begins there must be read.
@@ -215,8 +229,8 @@ fn way(
     let mut needed = history.segments(backup.start_lsn, to, size);
     let (mut first, mut last, mut count) = (None, Segment::at(history.timeline, backup.start_lsn, size), 0u64);
     for segment in needed.by_ref() {
-        if !is_there(known, history, segment) {
-            let missing = 1 + needed.filter(|other| !is_there(known, history, *other)).count();
+        if !is_there(segment) {
+            let missing = 1 + needed.filter(|other| !is_there(*other)).count();
             return refuse(gap_text(known, target, backup, segment, missing, end));
         }
         first.get_or_insert(segment);
@@ -245,7 +259,8 @@ fn archived_end(known: &Known, history: &History, size: u64) -> Lsn {
 /// A server that is to stop at a time, and comes to the end of WAL before it has seen a later transaction, gives up.
 fn time_is_archived(known: &Known, history: &History, time: Timestamp, end: Lsn, size: u64) -> Result<(), Unreachable> {
     let last = Segment::ending_at(history.timeline_at(Lsn(end.0.saturating_sub(1))), end, size);
-    let written = known.segments.get(&last).and_then(|ms| Timestamp::from_millisecond(*ms).ok());
+    let written = known.segments.get(&last).or_else(|| known.partials.get(&last));
+    let written = written.and_then(|ms| Timestamp::from_millisecond(*ms).ok());
     match written.filter(|written| *written + CLOCKS_DIFFER < time) {
         Some(written) => refuse(format!(
             "no WAL of {time} is in the archive: its newest on this timeline, {last}, came at {written}; without --time \
@@ -314,6 +329,7 @@ mod tests {
             backups,
             histories: histories.into_iter().map(|history| (history.timeline, history)).collect(),
             segments: segments.iter().map(named).collect(),
+            partials: BTreeMap::new(),
         }
     }
 
@@ -386,6 +402,22 @@ mod tests {
         assert!(gap.contains("to 0/500000 can be reached") && gap.contains("with backup b"), "{gap}");
         assert!(choose(&known, &to(Goal::Lsn(Lsn(5 * SIZE - 1))), Some("a"), at(1000)).is_ok());
         assert!(choose(&known, &to(Goal::Latest), None, at(1000)).is_ok());
+    }
+
+    #[test]
+    fn the_part_that_a_timeline_ended_with_is_the_last_step() {
+        let mut known = known(vec![backup("a", 1, 2)], vec![], &line(1, 0..10));
+        let choice = |known: &Known, goal| choose(known, &to(goal), None, at(1000));
+        let inside = Goal::Lsn(Lsn(10 * SIZE + 77));
+        assert!(choice(&known, inside.clone()).is_err());
+        known.partials.insert(Segment { timeline: 1, number: 10, size: SIZE }, at(110).as_millisecond());
+        let latest = choice(&known, Goal::Latest).unwrap();
+        assert_eq!((latest.partial, latest.last_segment.as_str()), (true, "00000001000000000000000A"));
+        assert!(choice(&known, inside).unwrap().partial);
+        assert!(!choice(&known, Goal::Lsn(Lsn(9 * SIZE))).unwrap().partial);
+        // One in the middle, or beyond a gap, leads nowhere.
+        known.segments.extend([(Segment { timeline: 1, number: 11, size: SIZE }, 0)]);
+        assert!(choice(&known, Goal::Latest).is_err());
     }
 
     #[test]
