@@ -1,8 +1,11 @@
 //! When a backup is due: five fields as cron knows them, in a time zone. The only module that names the cron library.
 
 use crate::manifest::BackupKind;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use std::{fmt, str::FromStr};
+
+/// A moment that is later than now by more than this is of a clock that was wrong.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
 
 /// A time that comes again and again, e.g. `0 2 * * sun`, `@daily`.
 #[derive(Clone)]
@@ -55,9 +58,24 @@ pub struct LastBackups {
     pub any: Option<Timestamp>,
 }
 
+impl LastBackups {
+    /// Without those that seem to be of the future: a clock was wrong then, or is now, and they must not keep the next
+    /// one from being taken for as long.
+    pub fn believed(self, now: Timestamp) -> Self {
+        let believed = |at: &Timestamp| is_believed(*at, now);
+        Self { full: self.full.filter(believed), any: self.any.filter(believed) }
+    }
+}
+
+/// May something have happened at this moment, as far as clocks agree?
+pub fn is_believed(at: Timestamp, now: Timestamp) -> bool {
+    at.duration_since(now) <= CLOCKS_DIFFER
+}
+
 impl Schedule {
     /// What is due now. One that was missed, because nobody ran then, is due at once; several that were missed are one.
     pub fn due(&self, last: LastBackups, now: Timestamp) -> Option<BackupKind> {
+        let last = last.believed(now);
         let passed = |times: &Option<Times>, last: Option<Timestamp>| {
             let next = times.as_ref()?.next_after(last?, &self.zone)?;
             (next <= now).then_some(())
@@ -110,6 +128,16 @@ mod tests {
         assert_eq!(due("2026-11-22T02:00:00Z"), Some(BackupKind::Full));
         assert_eq!(due("2026-12-24T18:00:00Z"), Some(BackupKind::Full));
         assert_eq!(schedule().next(last), Some(at("2026-11-21T02:00:00Z")));
+    }
+
+    #[test]
+    fn a_backup_of_the_future_does_not_stop_the_schedule() {
+        let last = LastBackups { full: Some(at("2026-11-15T02:10:00Z")), any: Some(at("2036-01-01T00:00:00Z")) };
+        let now = at("2026-11-22T02:00:00Z");
+        assert_eq!(schedule().due(last, now), Some(BackupKind::Full));
+        let ahead = LastBackups { full: Some(at("2036-01-01T00:00:00Z")), any: None };
+        assert_eq!(schedule().due(ahead, now), Some(BackupKind::Full));
+        assert!(is_believed(at("2026-11-22T02:59:00Z"), now) && !is_believed(at("2026-11-22T03:01:00Z"), now));
     }
 
     #[test]

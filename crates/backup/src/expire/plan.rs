@@ -79,7 +79,7 @@ pub fn plan(catalogue: &Catalogue, retention: Retention, now_ms: i64) -> Plan {
     let lasts = [
         backups.iter().copied().rfind(|one| one.parent.is_none()),
         backups.last().copied(),
-        backups.iter().filter(whole).next_back().copied(),
+        backups.iter().rfind(whole).copied(),
         leading_to(&backups, &history_of(catalogue, newest_timeline(catalogue)), i64::MAX),
     ];
     for last in lasts.into_iter().flatten() {
@@ -98,10 +98,13 @@ pub fn plan(catalogue: &Catalogue, retention: Retention, now_ms: i64) -> Plan {
     Plan { stay, backups: gone, segments, wal_from }
 }
 
-/// The latest moment of which the repository shows that it has come: the end of the newest backup and a day.
+/// The latest moment of which the repository shows that it has come: the end of the last backup but one, and a day. Not
+/// of the last one: the clock may have jumped during it.
 fn newest_evidence_ms(backups: &[&About]) -> i64 {
     const DAY_MS: i64 = 86_400_000;
-    backups.iter().map(|one| one.stopped_at.as_millisecond().saturating_add(DAY_MS)).max().unwrap_or(i64::MAX)
+    let mut ends: Vec<_> = backups.iter().map(|one| one.stopped_at.as_millisecond().saturating_add(DAY_MS)).collect();
+    ends.sort_unstable();
+    ends.iter().rev().take(2).min().copied().unwrap_or(i64::MAX)
 }
 
 /// The newest timeline that anything is known of.
@@ -496,6 +499,17 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_that_is_dated_ahead_expires_nothing_that_is_young() {
+        let mut world = World::new();
+        world.back_up(None);
+        world.back_up(None);
+        world.now_ms += 400 * 24 * HOUR_MS;
+        world.back_up(None);
+        let retention = Retention { age: Some(Duration::from_secs(30 * 86_400)), ..Retention::default() };
+        assert_eq!(plan(&world.catalogue, retention, world.now_ms).backups, [""; 0]);
+    }
+
+    #[test]
     fn two_full_backups_are_kept_with_what_builds_on_them() {
         let mut world = World::new();
         for _ in 0..3 {
@@ -531,8 +545,7 @@ mod tests {
             let world = gone_back();
             let plan = plan(&world.catalogue, retention, world.now_ms);
             assert!(plan.stay.contains_key("b1"), "{retention:?}");
-            let removed: Vec<_> = plan.segments.iter().filter(|one| one.timeline == 2).collect();
-            assert_eq!(removed, [&Segment::at(2, Lsn(0), SIZE); 0], "{retention:?}");
+            assert!(!plan.segments.iter().any(|one| one.timeline == 2), "{retention:?}");
             assert!(!plan.segments.iter().any(|one| one.number >= 1), "{retention:?}");
         }
     }
@@ -554,6 +567,7 @@ mod tests {
         world.catalogue.wal.entry(1).or_default().newest_ms = world.now_ms;
         world.segment = 40;
         world.timeline = 3;
+        world.back_up(None);
         world.back_up(None);
         assert_eq!(removed(&world), 6);
     }

@@ -10,9 +10,15 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
-use surus_backup::{Cluster, catalogue, expire, manifest::BackupKind, protection, schedule::LastBackups};
+use surus_backup::{
+    Cluster, catalogue, expire,
+    manifest::{About, BackupKind},
+    protection,
+    schedule::{LastBackups, is_believed},
+};
 use surus_core::{
-    clock, code,
+    clock::{self, Deadline},
+    code,
     protection::{Moments, Protection, Stretch},
 };
 use surus_observe::{Observatory, own::Protected};
@@ -26,10 +32,10 @@ use tokio::{process::Command, sync::watch, task::JoinHandle};
 /// How often is looked what is due.
 const TICK: Duration = Duration::from_secs(5);
 /// After a backup that failed, the next try.
-const AGAIN_AFTER_MS: i64 = 15 * 60_000;
+const AGAIN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How often a repository is looked at whole, in a bucket and in a folder: that lists all its WAL.
-const LOOK_EVERY_MS: i64 = 5 * 60_000;
-const LOOK_HERE_EVERY_MS: i64 = 60_000;
+const LOOK_EVERY_MS: u64 = 5 * 60_000;
+const LOOK_HERE_EVERY_MS: u64 = 60_000;
 /// Of what a backup says, this much is kept for the log.
 const SAID: usize = 2000;
 
@@ -84,8 +90,8 @@ struct Worker {
 /// What is known of a target's backups in a repository.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
-    /// After a failure: when it may be tried again.
-    not_before_ms: i64,
+    /// After a failure: when it may be tried again. By the monotonic clock: the other one may be set back.
+    not_before: Option<Deadline>,
     last: LastBackups,
     looked_ms: i64,
 }
@@ -93,7 +99,7 @@ struct Known {
 impl Known {
     fn is_stale(&self, plan: &Plan, repository: &str) -> bool {
         let here = plan.repositories.iter().any(|one| one.name == repository && !one.place.contains("://"));
-        clock::now_ms() - self.looked_ms > if here { LOOK_HERE_EVERY_MS } else { LOOK_EVERY_MS }
+        clock::now_ms().abs_diff(self.looked_ms) > if here { LOOK_HERE_EVERY_MS } else { LOOK_EVERY_MS }
     }
 }
 
@@ -116,7 +122,7 @@ impl Worker {
     async fn turn(&mut self, backup: &BackupConfig, plan: &Plan) {
         let key = (backup.target.clone(), backup.repository.clone());
         let known = self.known.entry(key.clone()).or_default();
-        if known.not_before_ms > clock::now_ms() {
+        if known.not_before.is_some_and(|again| !again.passed()) {
             return;
         }
         let stale = known.is_stale(plan, &backup.repository);
@@ -127,7 +133,7 @@ impl Worker {
         }
         let Some(system) = self.system_of(&backup.target) else { return };
         match self.look(&key, plan, system).await {
-            Ok(last) => self.known.insert(key.clone(), Known { last, looked_ms: clock::now_ms(), not_before_ms: 0 }),
+            Ok(last) => self.known.insert(key.clone(), Known { last, looked_ms: clock::now_ms(), not_before: None }),
             Err(why) => return self.failed(key, &why),
         };
         let last = self.known.get(&key).map_or_else(LastBackups::default, |known| known.last);
@@ -157,7 +163,7 @@ impl Worker {
     fn failed(&mut self, key: (String, String), why: &str) {
         tracing::error!(code = code::BACKUP_ABORTED.id, target = %key.0, repository = %key.1, "no backup: {why}");
         let known = self.known.entry(key).or_default();
-        known.not_before_ms = clock::now_ms() + AGAIN_AFTER_MS;
+        known.not_before = Some(Deadline::after(AGAIN_AFTER));
     }
 
     /// The system identifier of a target that is up.
@@ -185,7 +191,7 @@ impl Worker {
                     tracing::warn!(target = %key.0, repository = %key.1, "a repository cannot be read: {why}");
                 }
                 let last = looked.unwrap_or_default();
-                self.known.insert(key, Known { last, looked_ms: clock::now_ms(), not_before_ms: 0 });
+                self.known.insert(key, Known { last, looked_ms: clock::now_ms(), not_before: None });
             }
         }
     }
@@ -199,8 +205,12 @@ impl Worker {
         let looked = tokio::task::spawn_blocking(move || look(&place, system)).await;
         let looked = looked.unwrap_or_else(|_| Err("looking at the repository ended without a result".to_owned()));
         let (last, protected) = match looked {
-            Ok(Some(seen)) => {
-                (Ok(seen.last), Protected { repository, holds: Some(seen.holds), why: None, moments: seen.moments })
+            Ok(Some(Seen { last, held: Ok((holds, moments)) })) => {
+                (Ok(last), Protected { repository, holds: Some(holds), why: None, moments })
+            }
+            // Something is damaged: it is told, and further backups are taken.
+            Ok(Some(Seen { last, held: Err(why) })) => {
+                (Ok(last), Protected { repository, holds: None, why: Some(why), moments: Vec::new() })
             }
             Ok(None) => {
                 let why = Some("nothing is there yet: the first backup makes the repository".to_owned());
@@ -254,8 +264,8 @@ impl Worker {
 struct Seen {
     /// When the last backups that count began.
     last: LastBackups,
-    holds: Protection,
-    moments: Vec<Moments>,
+    /// What it holds; or what in it is damaged.
+    held: Result<(Protection, Vec<Moments>), String>,
 }
 
 /// Looks; a repository that is not made yet holds nothing.
@@ -266,13 +276,22 @@ fn look(place: &RepositoryConfig, system: u64) -> Result<Option<Seen>, String> {
     };
     let cluster = repo.cluster(system);
     let said = |error: surus_backup::BackupError| error.to_string();
-    let all = catalogue::backups(&cluster).map_err(said)?;
-    let newest =
-        |full: bool| all.iter().filter(|one| !full || one.about.parent.is_none()).map(|one| one.about.started_at).max();
+    let (all, _) = catalogue::readable(&cluster).map_err(said)?;
+    let now = clock::now();
+    let newest = |full: bool| {
+        let counts = |one: &&About| (!full || one.parent.is_none()) && is_believed(one.started_at, now);
+        all.iter().filter(counts).map(|one| one.started_at).max()
+    };
     let last = LastBackups { full: newest(true), any: newest(false) };
-    let holds = protection::look(&cluster).map_err(said)?;
-    let moments = if holds.backups.is_empty() { Vec::new() } else { moments(cluster)? };
-    Ok(Some(Seen { last, holds, moments }))
+    let held = match protection::look(&cluster) {
+        Err(error) if error.code() == code::REPO_DAMAGED => Err(error.to_string()),
+        other => {
+            let holds = other.map_err(said)?;
+            let moments = if holds.backups.is_empty() { Vec::new() } else { moments(cluster)? };
+            Ok((holds, moments))
+        }
+    };
+    Ok(Some(Seen { last, held }))
 }
 
 /// Which moments can be restored, as `surus prove window` says it.
