@@ -15,7 +15,7 @@ use surus_backup::Repo;
 #[command(after_help = "\
 Examples:
   surus backup init --repo /srv/surus
-  surus backup init --repo s3://bucket/shop --key file:/etc/surus/repository.key    encrypted
+  surus backup init --repo s3://bucket/shop --repo-key file:/etc/surus/repository.key    encrypted
 
 For archive_command before the first backup: surus wal push never makes a repository, because a folder that is not
 mounted looks like an empty one. surus backup run and surus wal receive make one where there is none, too.
