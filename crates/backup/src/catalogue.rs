@@ -55,6 +55,8 @@ pub struct TimelineWal {
 pub struct Catalogue {
     /// In the order of the WAL that they end with, per timeline.
     pub backups: Vec<Listed>,
+    /// Backups whose manifest is damaged, by label, and how: nobody knows what they need.
+    pub unreadable: BTreeMap<String, String>,
     pub begun: Vec<BeginNote>,
     pub wal: BTreeMap<u32, TimelineWal>,
     /// Where timelines came from; read only by [`Catalogue::read_histories`].
@@ -67,12 +69,18 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Reads it. Backups whose manifest is damaged make it fail: a list that leaves them out would be wrong.
+    /// Reads it.
     ///
     /// # Errors
     /// When something cannot be read.
     pub fn read(cluster: &Cluster) -> Result<Self> {
-        let mut catalogue = Self { backups: backups(cluster)?, ..Self::default() };
+        let (abouts, unreadable) = readable(cluster)?;
+        let unreadable = unreadable.into_iter().map(|(label, error)| (label, error.to_string()));
+        let mut catalogue = Self { unreadable: unreadable.collect(), ..Self::default() };
+        for about in abouts {
+            let (keep, verified_at) = (kept(cluster, &about)?, crate::verify::verified_at(cluster, &about.label)?);
+            catalogue.backups.push(Listed { about, keep, verified_at });
+        }
         for entry in cluster.repo.place().list(&cluster.names.begun_folder())? {
             catalogue.begun.extend(cluster.repo.note::<BeginNote>(&entry.name)?);
         }
@@ -115,6 +123,9 @@ impl Catalogue {
         }
         let parent = listed.about.parent.as_ref()?;
         match self.find(parent) {
+            None if self.unreadable.contains_key(parent) => {
+                Some(format!("builds on {parent}, whose manifest cannot be read"))
+            }
             None => Some(format!("builds on {parent}, which is not there")),
             Some(parent) => self.trouble(parent).map(|why| format!("builds on {}, which {why}", parent.about.label)),
         }
@@ -146,23 +157,15 @@ impl Catalogue {
     }
 }
 
-/// All backups of a cluster, oldest first.
-///
-/// # Errors
-/// When a manifest cannot be read.
-pub fn backups(cluster: &Cluster) -> Result<Vec<Listed>> {
-    let folder = cluster.names.manifest_folder();
-    let mut backups = Vec::new();
-    for entry in cluster.repo.place().list(&folder)? {
-        let label = entry.name.trim_start_matches(&folder);
-        // Expired between the listing and the look.
-        let Some(about) = read_about(cluster, label)? else { continue };
-        let keep = cluster.repo.note(&cluster.names.keep(label))?;
-        let verified_at = crate::verify::verified_at(cluster, label)?;
-        backups.push(Listed { about, keep, verified_at });
+/// Why a backup is kept. A mark that cannot be read keeps it, too.
+fn kept(cluster: &Cluster, about: &About) -> Result<Option<Keep>> {
+    match cluster.repo.note(&cluster.names.keep(&about.label)) {
+        Err(BackupError::Damaged { .. }) => {
+            let reason = "its mark cannot be read; surus backup keep writes another".to_owned();
+            Ok(Some(Keep { reason, since: about.stopped_at, until: None }))
+        }
+        other => other,
     }
-    backups.sort_by_key(|listed| (listed.about.timeline, listed.about.stop_lsn, listed.about.label.clone()));
-    Ok(backups)
 }
 
 /// A backup's label, and why its manifest cannot be read.

@@ -60,6 +60,12 @@ pub fn let_go_before(cluster: &Cluster, segment_size: u64) -> Result<u64> {
 /// When the repository cannot be read whole: nothing may be decided over a part of it.
 pub fn decide(cluster: &Cluster, retention: Retention) -> Result<(Catalogue, Plan)> {
     let mut catalogue = Catalogue::read(cluster)?;
+    if let Some((label, why)) = catalogue.unreadable.first_key_value() {
+        let text = format!(
+            "nothing was removed: what backup {label} needs is not known ({why}); surus backup discard {label} gives it up"
+        );
+        return Err(BackupError::refused(code::REPO_DAMAGED, text));
+    }
     catalogue.read_histories(cluster)?;
     let plan = plan::plan(&catalogue, retention, clock::now_ms());
     Ok((catalogue, plan))
@@ -75,11 +81,7 @@ pub fn carry_out(cluster: &Cluster, catalogue: &Catalogue, plan: &Plan, monitor:
     let names = cluster.names;
     let mut expired = Expired::default();
     for label in &plan.backups {
-        monitor.note(&format!("removing backup {label}"));
-        place.delete(&[names.manifest(label)])?;
-        expired.bytes += remove_data(cluster, label)?;
-        place.delete(&[names.keep(label), names.verified(label)])?;
-        expired.backups.push(label.clone());
+        remove_backup(cluster, label, monitor, &mut expired)?;
     }
     let doomed: Vec<String> = plan.segments.iter().map(|segment| names.wal(&segment.to_string())).collect();
     let stored = catalogue.wal.values().map(|wal| (wal.stored, wal.segments.len().max(1) as u64));
@@ -94,6 +96,46 @@ pub fn carry_out(cluster: &Cluster, catalogue: &Catalogue, plan: &Plan, monitor:
     expired.segments = doomed.len();
     sweep(cluster, &mut expired)?;
     Ok(expired)
+}
+
+/// Removes a backup that cannot be restored any more, whatever the retention says.
+///
+/// # Errors
+/// When there is no such backup, when it can be restored or is kept, when one that is being taken builds on it, or when
+/// something cannot be removed.
+pub fn discard(cluster: &Cluster, label: &str, monitor: &dyn Monitor) -> Result<Expired> {
+    let catalogue = Catalogue::read(cluster)?;
+    if let Some(listed) = catalogue.find(label) {
+        if catalogue.trouble(listed).is_none() {
+            let text =
+                format!("backup {label} can be restored; surus backup expire removes what the retention lets go");
+            return Err(BackupError::refused(code::BACKUP_REFUSED, text));
+        }
+        if let Some(keep) = &listed.keep {
+            let text = format!("backup {label} is kept ({}); first: surus backup keep --release {label}", keep.reason);
+            return Err(BackupError::refused(code::BACKUP_REFUSED, text));
+        }
+    } else if !catalogue.unreadable.contains_key(label) {
+        return Err(BackupError::refused(code::BACKUP_UNKNOWN, format!("there is no backup {label}")));
+    }
+    if let Some(note) = catalogue.begun.iter().find(|note| note.alive() && note.parent.as_deref() == Some(label)) {
+        let text = format!("nothing was removed: backup {} is being taken and builds on it", note.label);
+        return Err(BackupError::refused(code::BACKUP_BUSY, text));
+    }
+    let mut expired = Expired::default();
+    remove_backup(cluster, label, monitor, &mut expired)?;
+    Ok(expired)
+}
+
+/// The catalogue's entry first: data without one is removed by the next expiry.
+fn remove_backup(cluster: &Cluster, label: &str, monitor: &dyn Monitor, expired: &mut Expired) -> Result<()> {
+    let (place, names) = (cluster.repo.place(), cluster.names);
+    monitor.note(&format!("removing backup {label}"));
+    place.delete(&[names.manifest(label)])?;
+    expired.bytes += remove_data(cluster, label)?;
+    place.delete(&[names.keep(label), names.verified(label)])?;
+    expired.backups.push(label.to_owned());
+    Ok(())
 }
 
 /// Writes down that WAL before this segment goes, before it does: else its absence would look like a loss between a

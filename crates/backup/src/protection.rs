@@ -31,6 +31,7 @@ pub fn look(cluster: &Cluster) -> Result<Protection> {
             .map(|about| about.permissions().mode() & 0o007 != 0),
         segment_size: catalogue.segment_size,
         backups: catalogue.backups.iter().map(|listed| protected(&catalogue, listed)).collect(),
+        unreadable: catalogue.unreadable.clone(),
         in_progress: catalogue.begun.iter().find(|note| note.alive()).map(|note| note.label.clone()),
         gaps: gaps(&catalogue),
         newest_segment: newest.as_ref().map(|(name, _)| name.clone()),

@@ -131,7 +131,11 @@ pub fn verify_backup(
         verdict.faults.push(Fault::MissingWal { segment: segment.to_string() });
     }
     if let Some(parent) = manifest.about.parent.as_ref().filter(|parent| catalogue.find(parent).is_none()) {
-        verdict.faults.push(Fault::Missing { object: cluster.names.manifest(parent), files: Vec::new() });
+        let (object, files) = (cluster.names.manifest(parent), Vec::new());
+        verdict.faults.push(match catalogue.unreadable.get(parent) {
+            Some(why) => Fault::Damaged { object, damage: why.clone(), files },
+            None => Fault::Missing { object, files },
+        });
     }
     let known = match cluster.repo.note::<VerifiedNote>(&cluster.names.verified(label)) {
         Err(BackupError::Damaged { .. }) => None,
@@ -188,8 +192,8 @@ fn not_verified_with(cluster: &Cluster, faults: &[Fault], segment_size: u64) -> 
         Fault::MissingWal { segment } => Segment::parse(segment, segment_size),
     });
     let bad: BTreeSet<Segment> = bad.collect();
-    for listed in crate::catalogue::backups(cluster)? {
-        let about = &listed.about;
+    // One that cannot be read is not said to be verified.
+    for about in crate::catalogue::readable(cluster)?.0 {
         let first = Segment::at(about.timeline, about.start_lsn, segment_size);
         let last = Segment::ending_at(about.timeline, about.stop_lsn, segment_size).max(first);
         if bad.range(first..=last).next().is_some() {

@@ -80,6 +80,7 @@ pub(crate) fn protection(backups: &[(i64, bool)]) -> Protection {
         open_to_others: Some(false),
         segment_size: 16 << 20,
         backups: backups.iter().map(backup).collect(),
+        unreadable: BTreeMap::new(),
         in_progress: None,
         gaps: Vec::new(),
         newest_segment: None,

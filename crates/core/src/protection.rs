@@ -3,6 +3,7 @@
 use crate::lsn::Lsn;
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A backup, as far as others need to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,6 +80,8 @@ pub struct Protection {
     pub segment_size: u64,
     /// Oldest first.
     pub backups: Vec<ProtectedBackup>,
+    /// Backups of which nothing can be said, by label, and why.
+    pub unreadable: BTreeMap<String, String>,
     /// A backup that is being taken.
     pub in_progress: Option<String>,
     /// Gaps from the oldest backup on.

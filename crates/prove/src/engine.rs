@@ -81,6 +81,23 @@ pub struct Held {
     pub trouble: Option<String>,
 }
 
+impl Held {
+    /// One of which only the label is known.
+    fn named(label: &str) -> Self {
+        Self {
+            label: label.to_owned(),
+            full: false,
+            timeline: None,
+            started_at: None,
+            stopped_at: None,
+            start_lsn: None,
+            stop_lsn: None,
+            size: None,
+            trouble: None,
+        }
+    }
+}
+
 /// Everything an engine keeps of one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Survey {

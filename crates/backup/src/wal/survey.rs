@@ -10,6 +10,7 @@ use crate::{
     catalogue,
     error::{BackupError, Result},
     expire,
+    manifest::About,
     repo::{Cluster, container::Damage, container::Kind},
 };
 use surus_core::code;
@@ -68,18 +69,11 @@ pub fn survey(cluster: &Cluster) -> Result<Known> {
 }
 
 fn backups(cluster: &Cluster) -> Result<Vec<BackupSpan>> {
-    let folder = cluster.names.manifest_folder();
-    let mut all = Vec::new();
-    for entry in cluster.repo.place().list(&folder)? {
-        let label = entry.name.trim_start_matches(&folder);
-        // Expired between the listing and the look.
-        let Some(about) = catalogue::read_about(cluster, label)? else { continue };
-        all.push(BackupSpan {
-            label: about.label,
-            timeline: about.timeline,
-            start: about.start_lsn,
-            stop: about.stop_lsn,
-        });
-    }
-    Ok(all)
+    let span = |about: About| BackupSpan {
+        label: about.label,
+        timeline: about.timeline,
+        start: about.start_lsn,
+        stop: about.stop_lsn,
+    };
+    Ok(catalogue::readable(cluster)?.0.into_iter().map(span).collect())
 }

@@ -4,4 +4,5 @@ mod faults;
 mod scene;
 mod stream;
 mod take;
+mod unreadable;
 mod verify;

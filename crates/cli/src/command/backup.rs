@@ -1,5 +1,6 @@
 //! `surus backup`: one module per verb.
 
+mod discard;
 mod expire;
 mod init;
 mod key;
@@ -24,6 +25,8 @@ pub enum BackupVerb {
     Verify(verify::VerifyArgs),
     /// Remove what the retention lets go
     Expire(expire::ExpireArgs),
+    /// Give up a backup that cannot be restored any more
+    Discard(discard::DiscardArgs),
     /// Keep a backup whatever the retention says, or no longer
     Keep(expire::KeepArgs),
     /// The keys of an encrypted repository
@@ -42,6 +45,7 @@ pub async fn run(global: &Global, verb: BackupVerb) -> Result<u8, Failure> {
         BackupVerb::Info(args) => tokio::task::block_in_place(|| list::info(global, &args)),
         BackupVerb::Verify(args) => tokio::task::block_in_place(|| verify::run(global, &args)),
         BackupVerb::Expire(args) => tokio::task::block_in_place(|| expire::expire(global, &args)),
+        BackupVerb::Discard(args) => tokio::task::block_in_place(|| discard::run(global, &args)),
         BackupVerb::Keep(args) => tokio::task::block_in_place(|| expire::keep(global, &args)),
         BackupVerb::Key { verb } => tokio::task::block_in_place(|| key::run(&verb)),
     }

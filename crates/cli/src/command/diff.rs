@@ -193,6 +193,11 @@ async fn compared(
     file: Option<repairing::Output>,
 ) -> Result<u8, Failure> {
     let then = scene.side(moment).await?;
+    // Copies first: while the server's snapshot is held, its vacuum removes nothing that is newer.
+    let until = match scene.args.until.as_deref().filter(|_| file.is_some()) {
+        Some(time) => Some(scene.moment(time, None)?),
+        None => None,
+    };
     let now = Side::open(scene.target.connect(&manners()).await?).await?;
     let mut seen: Vec<Seen> = Vec::new();
     for name in names {
@@ -203,14 +208,14 @@ async fn compared(
     }
     let differs = seen.iter().any(|one| one.dropped || !one.counts.is_same());
     let status = match file {
-        Some(file) => repairing::run(scene, &then, &now, moment, &seen, file).await?,
+        Some(file) => repairing::run(scene, &then, now, (moment, until), &seen, file).await?,
         None => {
+            now.close().await;
             print(&shown::written(&seen, None, scene.args)?)?;
             u8::from(differs)
         }
     };
     then.close().await;
-    now.close().await;
     Ok(status)
 }
 

@@ -164,7 +164,10 @@ impl Worker {
         let place = name.and_then(|name| plan.repositories.iter().find(|one| one.name == *name)).cloned();
         let (Some(place), Ok(system)) = (place, system.parse()) else { return true };
         let looked = tokio::task::spawn_blocking(move || match repository::open_configured(&place) {
-            Ok(repo) => surus_backup::catalogue::backups(&repo.cluster(system)).is_ok_and(|all| !all.is_empty()),
+            Ok(repo) => match surus_backup::catalogue::readable(&repo.cluster(system)) {
+                Ok((good, damaged)) => !good.is_empty() || !damaged.is_empty(),
+                Err(_) => true,
+            },
             Err(failure) => failure.code != code::REPO_ABSENT,
         });
         looked.await.unwrap_or(true)

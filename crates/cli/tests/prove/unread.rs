@@ -44,7 +44,7 @@ fn a_repository_that_cannot_be_read_is_a_failed_drill_of_its_cluster() {
     assert!(shown["drill"]["number"] == passed["ledger"][0] && shown["steps"][2]["drilled"] == true, "{shown:#}");
 
     // What says which backup that is, then the mark of the repository.
-    for (words, number) in [("manifest", 1), ("/repo/surus", 2)] {
+    for (words, at, number) in [("manifest", "restore", 1), ("/repo/surus", "survey", 2)] {
         let all = files(&room.path("repo"), words);
         assert!(!all.is_empty(), "nothing is called {words}: {:?}", files(&room.path("repo"), ""));
         all.iter().for_each(|path| spoil(path));
@@ -53,7 +53,7 @@ fn a_repository_that_cannot_be_read_is_a_failed_drill_of_its_cluster() {
         assert_eq!(code, Some(1), "{words}: {failed:#}");
         let step =
             &failed["report"]["steps"].as_array().unwrap().iter().find(|step| step["state"] == "failed").unwrap();
-        assert!(step["name"] == "survey" && step["result"].as_str().unwrap().contains("cannot be read"), "{step:#}");
+        assert!(step["name"] == at && step["result"].as_str().unwrap().contains("cannot be read"), "{step:#}");
         let listed = room.json(&["proof", "list", "--kind", "restore"]);
         let proofs: Vec<_> = listed.as_array().unwrap().iter().map(|entry| &entry["proof"]).collect();
         assert_eq!(proofs.len(), 1 + number, "{listed:#}");

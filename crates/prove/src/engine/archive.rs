@@ -230,17 +230,8 @@ mod tests {
     const SIZE: u64 = 1 << 20;
 
     fn held(start: u64, stop: u64) -> Held {
-        Held {
-            label: "b".into(),
-            full: true,
-            timeline: Some(1),
-            started_at: None,
-            stopped_at: None,
-            start_lsn: Some(Lsn(start * SIZE + 40)),
-            stop_lsn: Some(Lsn(stop * SIZE + 300)),
-            size: None,
-            trouble: None,
-        }
+        let (start_lsn, stop_lsn) = (Some(Lsn(start * SIZE + 40)), Some(Lsn(stop * SIZE + 300)));
+        Held { full: true, timeline: Some(1), start_lsn, stop_lsn, ..Held::named("b") }
     }
 
     fn archive(numbers: &[u64]) -> Archive {

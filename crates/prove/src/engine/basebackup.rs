@@ -85,17 +85,7 @@ impl BaseBackup {
     }
 
     fn held(&self, found: &Found, archive: Option<&WalDir>) -> Result<Held> {
-        let mut held = Held {
-            label: found.label.clone(),
-            full: true,
-            timeline: None,
-            started_at: None,
-            stopped_at: None,
-            start_lsn: None,
-            stop_lsn: None,
-            size: None,
-            trouble: None,
-        };
+        let mut held = Held { full: true, ..Held::named(&found.label) };
         let label = match found.label() {
             Ok(label) => label,
             Err(error) => {

@@ -346,17 +346,8 @@ impl Engine for Dump {
     fn survey(&self) -> Result<Survey> {
         let all = self.read()?;
         let made_at = all.iter().map(|one| one.about.made_at.or_else(|| written_at(&one.file.path))).max().flatten();
-        let held = Held {
-            label: self.label(),
-            full: true,
-            timeline: None,
-            started_at: None,
-            stopped_at: made_at,
-            start_lsn: None,
-            stop_lsn: None,
-            size: Some(self.files.iter().map(|file| bytes_of(&file.path)).sum()),
-            trouble: None,
-        };
+        let size = self.files.iter().map(|file| bytes_of(&file.path)).sum();
+        let held = Held { full: true, stopped_at: made_at, size: Some(size), ..Held::named(&self.label()) };
         Ok(Survey {
             // That which it is loaded into.
             major: Some(self.programs(&all)?.major()),

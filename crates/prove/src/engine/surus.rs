@@ -64,11 +64,17 @@ impl Engine for Surus {
             size: Some(listed.about.size),
             trouble: catalogue.trouble(listed),
         };
+        let mut backups: Vec<Held> = catalogue.backups.iter().map(held).collect();
+        for (label, why) in &catalogue.unreadable {
+            // A label begins with the moment that the backup began.
+            let at = backups.partition_point(|one| one.label < *label);
+            backups.insert(at, Held { trouble: Some(why.clone()), ..Held::named(label) });
+        }
         let newest = catalogue.backups.last();
         Ok(Survey {
             system_identifier: Some(self.cluster.names.system_identifier),
             major: newest.map(|listed| Version::from_num(listed.about.server_version).major()),
-            backups: catalogue.backups.iter().map(held).collect(),
+            backups,
             gaps: seen.gaps,
             newest_segment: seen.newest_segment,
             newest_segment_at: seen.newest_segment_at,

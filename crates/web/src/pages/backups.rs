@@ -71,11 +71,13 @@ fn headline(scene: &Scene, view: &Backups) -> String {
         };
     }
     let holes: usize = holding.iter().map(|holds| holds.gaps.len()).sum();
+    let unreadable: usize = holding.iter().map(|holds| holds.unreadable.len()).sum();
     let sound = |backup: &&Backup| backup.trouble.is_none();
     let newest = holding.iter().flat_map(|holds| &holds.backups).filter(sound).map(|backup| backup.stopped_ms).max();
     match (newest, holes) {
         (None, _) if holding.is_empty() => "No backup is known".to_owned(),
         (None, _) => "There is no backup that can be restored".to_owned(),
+        (Some(_), 0) if unreadable > 0 => format!("{} cannot be read", counted(unreadable, "backup")),
         (Some(at), 0) => {
             format!("The newest backup is {} old, and no WAL is missing", span((scene.now_ms - at).max(0)))
         }
@@ -117,7 +119,14 @@ fn held(scene: &Scene, one: &Repository, holds: &Holds) -> Markup {
             (fact("newest segment", &newest(scene, holds)))
             @if let Some(label) = &holds.in_progress { (fact("being taken", &html! { (label) })) }
         }
-        @if holds.backups.is_empty() {
+        @if !holds.unreadable.is_empty() {
+            ul.worries {
+                @for (label, why) in &holds.unreadable {
+                    li.crit { span.mark { "crit" } " Backup " (label) ": " (why) }
+                }
+            }
+        }
+        @if holds.backups.is_empty() && holds.unreadable.is_empty() {
             p.nothing {
                 "There is no backup of this cluster yet. Take one: "
                 code { "surus backup run --repo " (one.name) " " (target_of(scene)) }

@@ -13,6 +13,7 @@ use crate::{
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use surus_core::protection::{Moments, ProtectedBackup, Protection, Stretch};
 use surus_observe::{TargetNow, own::Protected};
 
@@ -60,6 +61,8 @@ pub struct Holds {
     pub in_progress: Option<String>,
     /// Oldest first.
     pub backups: Vec<Backup>,
+    /// Backups of which nothing can be said, by label, and why.
+    pub unreadable: BTreeMap<String, String>,
     /// The oldest first.
     pub timelines: Vec<Timeline>,
     pub gaps: Vec<Gap>,
@@ -192,6 +195,7 @@ fn held(holds: &Protection, moments: &[Moments]) -> Holds {
         stored_bytes: holds.backups.iter().map(|backup| backup.stored).sum(),
         in_progress: holds.in_progress.clone(),
         backups: holds.backups.iter().map(backup).collect(),
+        unreadable: holds.unreadable.clone(),
         timelines: moments.iter().map(|line| timeline(line, holds)).collect(),
         gaps: holds
             .gaps
@@ -327,6 +331,7 @@ mod tests {
             stored_bytes: 0,
             in_progress: None,
             backups: Vec::new(),
+            unreadable: BTreeMap::new(),
             timelines: vec![Timeline { timeline: 1, parent: None, stretches }],
             gaps: Vec::new(),
         };

@@ -21,6 +21,15 @@ pub static CHECK: Check = Check {
 };
 
 fn judge(scene: &Scene<'_>, protection: &Protection) -> Judged {
+    let unreadable = protection.unreadable.iter().map(|(label, why)| {
+        let plan = Plan::advice(format!(
+            "surus backup verify says what else is damaged; take a full backup: surus backup run --repo … --full; then \
+             give this one up, for nothing expires until then: surus backup discard --repo … {label}"
+        ));
+        let title = format!("backup {label} cannot be restored: its manifest cannot be read");
+        Finding::crit(format!("unreadable {label}"), title).detail(why.clone()).fix(plan)
+    });
+    let mut findings: Vec<Finding> = unreadable.collect();
     let Some(newest) = protection.newest() else {
         let text = match protection.backups.last() {
             Some(broken) => format!(
@@ -28,13 +37,14 @@ fn judge(scene: &Scene<'_>, protection: &Protection) -> Judged {
                 broken.label,
                 broken.trouble.as_deref().unwrap_or_default()
             ),
+            None if !findings.is_empty() => "no backup can be restored".to_owned(),
             None => format!("{} holds no backup", protection.repository),
         };
         let plan = Plan::advice("take one: surus backup run --repo … --full");
-        return Ok(Verdict::one(Finding::crit("", text).detail("Nothing can be restored.").fix(plan)));
+        findings.push(Finding::crit("", text).detail("Nothing can be restored.").fix(plan));
+        return Ok(Verdict::of(findings));
     };
     let hours = clock::now().duration_since(newest.stopped_at).as_secs_f64() / 3600.0;
-    let mut findings = Vec::new();
     if let Some(severity) = scene.grade("age", hours) {
         let title = format!("the last good backup ended {} ago", human_seconds(hours * 3600.0));
         let plan = Plan::advice("take one now: surus backup run --repo …; and give it a schedule in surus.toml");
@@ -73,6 +83,11 @@ mod tests {
             assert_eq!(keys(&protection), ["crit"]);
             protection.backups[0].trouble = Some("lacks WAL".into());
             assert!(look(&protection)[0].title.contains("lacks WAL"));
+            protection.unreadable.insert("20260101T000000Z-full".into(), "cut".into());
+            let told = look(&protection);
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(told[0].title.contains("its manifest cannot be read"), "{told:?}");
+            protection.unreadable.clear();
             protection.backups.clear();
             assert!(look(&protection)[0].title.contains("holds no backup"));
         });

@@ -18,7 +18,7 @@ Examples:
   surus backup list --repo /srv/surus
   surus backup list --repo /srv/surus --format json
 
-Exit status: 0 all can be restored · 1 a backup lacks WAL or one that it builds on, or there is none
+Exit status: 0 all can be restored · 1 a backup is damaged or lacks something, or there is none
   2 usage · 3 no repository · 4 it cannot be read")]
 pub struct ListArgs {
     #[command(flatten)]
@@ -69,7 +69,8 @@ pub fn list(_: &Global, args: &ListArgs) -> Result<u8, Failure> {
         }
     }
     let good = |catalogue: &Catalogue| {
-        !catalogue.backups.is_empty() && catalogue.backups.iter().all(|one| catalogue.trouble(one).is_none())
+        let some = catalogue.unreadable.is_empty() && !catalogue.backups.is_empty();
+        some && catalogue.backups.iter().all(|one| catalogue.trouble(one).is_none())
     };
     let all_good = !all.is_empty() && all.iter().all(|(_, catalogue)| good(catalogue));
     Ok(u8::from(!all_good))
@@ -95,6 +96,7 @@ fn as_json(cluster: &Cluster, catalogue: &Catalogue) -> serde_json::Value {
     serde_json::json!({
         "system_identifier": cluster.names.system_identifier.to_string(),
         "backups": backups.collect::<Vec<_>>(),
+        "unreadable": catalogue.unreadable,
         "begun": catalogue.begun,
         "wal": wal.collect::<Vec<_>>(),
     })
@@ -119,7 +121,10 @@ fn as_text(out: &mut String, cluster: &Cluster, catalogue: &Catalogue) {
             let _ = writeln!(out, "    {} {parent}", Paint::faint("builds on"));
         }
     }
-    if catalogue.backups.is_empty() {
+    for (label, why) in &catalogue.unreadable {
+        let _ = writeln!(out, "  {label:<24} {}", Paint::crit(why));
+    }
+    if catalogue.backups.is_empty() && catalogue.unreadable.is_empty() {
         let _ = writeln!(out, "  no backup; surus backup run takes one");
     }
     for begun in &catalogue.begun {
@@ -146,6 +151,9 @@ pub fn info(_: &Global, args: &InfoArgs) -> Result<u8, Failure> {
         return Err(Failure::new(code::BACKUP_UNKNOWN, "the repository holds no backup of this cluster"));
     };
     let Some(listed) = catalogue.find(&label) else {
+        if let Some(why) = catalogue.unreadable.get(&label) {
+            return Err(Failure::new(code::REPO_DAMAGED, format!("backup {label}: {why}")));
+        }
         return Err(Failure::new(code::BACKUP_UNKNOWN, format!("there is no backup {label}")));
     };
     let chain = Chain::read(&cluster, &label)?;

@@ -74,12 +74,17 @@ pub fn run(global: &Global, args: &VerifyArgs) -> Result<u8, Failure> {
 /// The labels to verify, those that others build on first.
 fn wanted(catalogue: &Catalogue, label: Option<&str>) -> Result<Vec<String>, Failure> {
     let Some(label) = label else {
-        return Ok(catalogue.backups.iter().map(|listed| listed.about.label.clone()).collect());
+        let read = catalogue.backups.iter().map(|listed| listed.about.label.clone());
+        return Ok(catalogue.unreadable.keys().cloned().chain(read).collect());
     };
     let mut labels = Vec::new();
     let mut next = Some(label.to_owned());
     while let Some(label) = next.take().filter(|label| !labels.contains(label)) {
         let Some(listed) = catalogue.find(&label) else {
+            if catalogue.unreadable.contains_key(&label) {
+                labels.push(label);
+                break;
+            }
             return Err(Failure::new(code::BACKUP_UNKNOWN, format!("there is no backup {label}")));
         };
         next.clone_from(&listed.about.parent);

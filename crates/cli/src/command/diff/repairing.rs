@@ -43,20 +43,17 @@ pub fn file(args: &DiffArgs) -> Result<Option<Output>, Failure> {
     })
 }
 
-/// Works the repair out, tries it, and writes it.
+/// Works the repair out, tries it, and writes it. Rows come back from the first moment; at the second the accident was
+/// over.
 pub async fn run(
     scene: &Scene<'_>,
     then: &Side,
-    now: &Side,
-    past: &Moment,
+    now: Side,
+    (past, until): (&Moment, Option<Moment>),
     seen: &[Seen],
     file: Output,
 ) -> Result<u8, Failure> {
     let args = scene.args;
-    let until = match &args.until {
-        Some(time) => Some(scene.moment(time, None)?),
-        None => None,
-    };
     let after = match &until {
         Some(moment) => Some(scene.side(moment).await?),
         None => None,
@@ -64,8 +61,9 @@ pub async fn run(
     let key = Some(args.key.as_slice()).filter(|key| !key.is_empty());
     let condition = args.condition.as_deref();
     let named: Vec<Named<'_>> = seen.iter().map(|one| Named { table: &one.table, key, condition }).collect();
-    let sides = Sides { past: then, now, until: after.as_ref() };
+    let sides = Sides { past: then, now: &now, until: after.as_ref() };
     let repair = Repair::of(sides, &named, args.vanished_only).await;
+    now.close().await;
     if let Some(side) = after {
         side.close().await;
     }
