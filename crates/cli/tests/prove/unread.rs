@@ -44,7 +44,9 @@ fn a_repository_that_cannot_be_read_is_a_failed_drill_of_its_cluster() {
     assert!(shown["drill"]["number"] == passed["ledger"][0] && shown["steps"][2]["drilled"] == true, "{shown:#}");
 
     // What says which backup that is, then the mark of the repository.
-    for (words, at, number) in [("manifest", "restore", 1), ("/repo/surus", "survey", 2)] {
+    for (words, at, why, number) in
+        [("manifest", "restore", "is damaged", 1), ("/repo/surus", "survey", "cannot be read", 2)]
+    {
         let all = files(&room.path("repo"), words);
         assert!(!all.is_empty(), "nothing is called {words}: {:?}", files(&room.path("repo"), ""));
         all.iter().for_each(|path| spoil(path));
@@ -53,14 +55,14 @@ fn a_repository_that_cannot_be_read_is_a_failed_drill_of_its_cluster() {
         assert_eq!(code, Some(1), "{words}: {failed:#}");
         let step =
             &failed["report"]["steps"].as_array().unwrap().iter().find(|step| step["state"] == "failed").unwrap();
-        assert!(step["name"] == at && step["result"].as_str().unwrap().contains("cannot be read"), "{step:#}");
+        assert!(step["name"] == at && step["result"].as_str().unwrap().contains(why), "{step:#}");
         let listed = room.json(&["proof", "list", "--kind", "restore"]);
         let proofs: Vec<_> = listed.as_array().unwrap().iter().map(|entry| &entry["proof"]).collect();
         assert_eq!(proofs.len(), 1 + number, "{listed:#}");
         let (first, last) = (proofs[0], proofs[number]);
         assert!(last["outcome"] == "failed" && last["cluster"] == first["cluster"], "{listed:#}");
         let message = fs::read_to_string(&told).unwrap();
-        assert!(message.contains("cannot be read"), "{message}");
+        assert!(message.contains(why), "{message}");
     }
     assert!(room.scratch_is_empty());
     // The runbook needs neither the repository nor the server.
