@@ -314,7 +314,7 @@ class Chain:
                 crc = crc32c(block, crc) if CHECK else crc
                 out.write(block)
         need(left == 0, file["path"] + " has another size")
-        need(not CHECK or crc == file["crc32c"], file["path"] + " has another CRC-32C")
+        need(not CHECK or file["crc32c"] in (None, crc), file["path"] + " has another CRC-32C")
         os.chmod(path, file["mode"])
         os.utime(path, (file["modified_ms"] / 1000,) * 2)
 

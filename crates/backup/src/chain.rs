@@ -136,7 +136,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn file(size_blocks: u32, runs: Vec<Run>) -> FileEntry {
-        FileEntry { path: "f".into(), size: u64::from(size_blocks) * 8192, mode: 0, modified_ms: 0, crc32c: 0, runs }
+        FileEntry {
+            path: "f".into(),
+            size: u64::from(size_blocks) * 8192,
+            mode: 0,
+            modified_ms: 0,
+            crc32c: Some(0),
+            runs,
+        }
     }
 
     /// Runs for the blocks that changed, each in a chunk of its own.

@@ -8,8 +8,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use surus_core::lsn::Lsn;
 
-/// The newest form of manifest that this surus reads and writes.
-pub const FORMAT: u32 = 1;
+/// The newest form of manifest that this surus reads and writes: form 2 has files whose checksum as a whole is not
+/// known.
+pub const FORMAT: u32 = 2;
+/// The form of a manifest in which every file has its checksum.
+pub const FORMAT_WITH_ALL_SUMS: u32 = 1;
 
 /// Does a backup stand alone?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,16 @@ pub enum Method {
     Local,
     /// With BASE_BACKUP over the replication protocol.
     Stream,
+}
+
+/// How an incremental backup found what differs from its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changes {
+    /// Every block was read and compared with the parent's.
+    Compared,
+    /// The server knew it from its WAL summaries, and sent no other blocks.
+    Summaries,
 }
 
 /// A tablespace other than the default ones.
@@ -100,6 +113,9 @@ pub struct About {
     /// The next transaction id when the backup ended, with its epoch: none from it on had begun.
     #[serde(default)]
     pub next_xid: Option<u64>,
+    /// Of an incremental backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
 }
 
 /// Consecutive blocks of a file, and where they are.
@@ -137,8 +153,9 @@ pub struct FileEntry {
     /// Permission bits.
     pub mode: u32,
     pub modified_ms: i64,
-    /// CRC-32C of the whole content, as PostgreSQL's own manifests have it.
-    pub crc32c: u32,
+    /// CRC-32C of the whole content, as PostgreSQL's own manifests have it; `None` when nobody has read it whole since
+    /// it changed.
+    pub crc32c: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<Run>,
 }
@@ -320,7 +337,7 @@ pub(crate) mod tests {
     /// A small full backup; other tests build on it.
     pub(crate) fn example(label: &str) -> Manifest {
         let about = About {
-            format: FORMAT,
+            format: FORMAT_WITH_ALL_SUMS,
             label: label.into(),
             kind: BackupKind::Full,
             parent: None,
@@ -347,13 +364,14 @@ pub(crate) mod tests {
             bundles: 1,
             surus: "0.1.0".into(),
             next_xid: Some(1000),
+            changes: None,
         };
         let file = FileEntry {
             path: "PG_VERSION".into(),
             size: 3,
             mode: 0o600,
             modified_ms: 0,
-            crc32c: 7,
+            crc32c: Some(7),
             runs: vec![Run { block: 0, count: 1, chunk: 0, at: 0 }],
         };
         let chunk = ChunkEntry { bundle: 0, index: 0, offset: 48, stored_len: 60, raw_len: 8192, hash: [9; 32] };

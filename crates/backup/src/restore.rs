@@ -35,7 +35,7 @@ use pieces::{Pieces, chunk_of};
 use plan::{Choice, Known};
 use serde::Serialize;
 use std::{
-    collections::{BTreeMap, HashSet, btree_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     fs,
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -208,10 +208,10 @@ impl Plan {
         };
         flush::while_at(&disks, || writer.run(self.options.workers))?;
         monitor.end("bytes", "");
-        self.verify(&pieces)?;
+        let summed = self.verify(&pieces)?;
         drop(pieces);
         let control = self.control()?;
-        self.write_small_files(&control)?;
+        self.write_small_files(&control, &summed)?;
         monitor.note("flushing to disk");
         disks.iter().try_for_each(flush::Disk::flush)?;
         let mode = files.iter().find(|file| file.path == control::PATH).map_or(0o600, |file| file.mode);
@@ -270,20 +270,25 @@ impl Plan {
         Ok(late)
     }
 
-    /// Every file is what was backed up, by the checksum that the backup took of it as a whole.
-    fn verify(&self, pieces: &Pieces) -> Result<()> {
-        let files = &self.chain.newest().files;
-        match pieces.checksums(files).find(|(file, crc)| file.crc32c != *crc) {
-            None => Ok(()),
-            Some((file, _)) => {
-                let label = &self.chain.newest().about.label;
-                let text = format!(
-                    "{} as it was restored is not what backup {label} saw; the restore is not finished",
-                    file.path
-                );
-                Err(BackupError::refused(code::REPO_DAMAGED, text))
+    /// Every file is what was backed up, by the checksum that the backup took of it as a whole. Gives those of files
+    /// of which the backup read only what changed.
+    fn verify(&self, pieces: &Pieces) -> Result<HashMap<&str, u32>> {
+        let manifest = self.chain.newest();
+        let mut summed = HashMap::new();
+        for (file, crc) in pieces.checksums(&manifest.files) {
+            match file.crc32c {
+                Some(wanted) if wanted != crc => {
+                    let text = format!(
+                        "{} as it was restored is not what backup {} saw; the restore is not finished",
+                        file.path, manifest.about.label
+                    );
+                    return Err(BackupError::refused(code::REPO_DAMAGED, text));
+                }
+                Some(_) => {}
+                None => drop(summed.insert(file.path.as_str(), crc)),
             }
         }
+        Ok(summed)
     }
 
     /// The control file as it is to be: one that no server can be started with but by its backup label.
@@ -296,7 +301,7 @@ impl Plan {
     }
 
     /// What is not in the backup as it is to be: label, recovery settings, and PostgreSQL's own manifest.
-    fn write_small_files(&self, control: &[u8]) -> Result<()> {
+    fn write_small_files(&self, control: &[u8], summed: &HashMap<&str, u32>) -> Result<()> {
         let manifest = self.chain.newest();
         let about = &manifest.about;
         let now = clock::now_ms();
@@ -329,10 +334,11 @@ impl Plan {
         }
         let replaced = |path: &str| path == control::PATH || extra.iter().any(|(name, _)| *name == path);
         let kept = manifest.files.iter().filter(|file| !replaced(&file.path));
-        let entry = |file: &'_ FileEntry| (file.path.clone(), file.size, file.modified_ms, file.crc32c);
+        let sum = |file: &FileEntry| file.crc32c.or_else(|| summed.get(file.path.as_str()).copied());
+        let entry = |file: &'_ FileEntry| (file.path.clone(), file.size, file.modified_ms, sum(file));
         let mut entries: Vec<_> = kept.map(entry).collect();
         let own = extra.iter().map(|(name, text)| (*name, text.as_bytes())).chain([(control::PATH, control)]);
-        entries.extend(own.map(|(name, text)| (name.to_owned(), text.len() as u64, now, crc32c::crc32c(text))));
+        entries.extend(own.map(|(name, text)| (name.to_owned(), text.len() as u64, now, Some(crc32c::crc32c(text)))));
         let path = self.tree.path(pg_manifest::NAME);
         let mut out = BufWriter::new(self.tree.open(pg_manifest::NAME, 0o600, true)?);
         let entries = entries.iter().map(|(path, size, modified_ms, crc)| pg_manifest::Entry {
@@ -532,7 +538,7 @@ fn read_file(cluster: &Cluster, chain: &Chain, path: &str) -> Result<Vec<u8>> {
         let part = raw.get(from..from + bytes).filter(|_| hash == chunk.hash);
         content.extend_from_slice(part.ok_or_else(|| damaged(crate::repo::container::Damage::Content))?);
     }
-    if crc32c::crc32c(&content) == file.crc32c { Ok(content) } else { Err(absent()) }
+    if file.crc32c.is_none_or(|crc| crc32c::crc32c(&content) == crc) { Ok(content) } else { Err(absent()) }
 }
 
 /// Is this where an unfinished restore stands?

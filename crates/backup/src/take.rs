@@ -8,6 +8,7 @@ pub mod base;
 pub mod bundle;
 mod history;
 pub mod mark;
+mod native;
 pub mod read;
 pub mod scan;
 pub mod server;
@@ -20,13 +21,14 @@ use crate::{
     blocking, catalogue,
     chain::{self, Chain},
     error::{BackupError, Result},
-    manifest::{About, BackupKind, FORMAT, Manifest, Method, Origin},
+    manifest::{About, BackupKind, Changes, FORMAT, FORMAT_WITH_ALL_SUMS, Manifest, Method, Origin},
     repo::{Cluster, Repo, codec::Codec},
     wal::{hole, name::Segment, push},
 };
 use base::Known;
 use jiff::Timestamp;
 use mark::BeginMark;
+use native::Base;
 use server::{Begun, Ended, ServerFacts};
 use std::{
     collections::BTreeSet,
@@ -82,6 +84,8 @@ pub struct Taken {
     pub taken_over: u64,
     /// WAL that was put into the archive because nobody else had.
     pub segments_pushed: u64,
+    /// Bytes of files that came over the network.
+    pub received: u64,
 }
 
 /// Takes a backup of the cluster that `target` is a node of.
@@ -118,18 +122,19 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
     let parent_label = parent.clone();
     let there = cluster.clone();
     let base = blocking(move || {
-        let base = parent.map(|label| Chain::read(&there, &label)).transpose()?;
-        base.map(|chain| Known::of_chain(&there, chain)).transpose()
+        let Some(chain) = parent.map(|label| Chain::read(&there, &label)).transpose()? else { return Ok(None) };
+        let about = chain.newest().about.clone();
+        Ok::<_, BackupError>(Some(Base { about, known: Known::of_chain(&there, chain)? }))
     })
     .await?;
-    let Gathered { mut read, ended, start_lsn, started_at, brought } = match data {
+    let Gathered { mut read, ended, start_lsn, started_at, brought, changes, received } = match data {
         Some(_) => gather_here(work, base, session, &facts).await?,
         None => stream::gather(work, base, target, session, &facts).await?,
     };
     spaces::leave_out_others(&mut read, &ended.tablespaces);
     let about = describe(mark.label(), parent_label, &facts, &ended, (start_lsn, started_at), &read, options.codec);
     let method = if data.is_some() { Method::Local } else { Method::Stream };
-    let about = About { method, ..about };
+    let about = About { method, changes: about.parent.as_ref().map(|_| changes), ..about };
     let manifest = Manifest { about, directories: read.directories, files: read.manifest_files, chunks: read.chunks };
     let (within, codec, monitor) = (options.wal_within, options.codec, monitor.clone());
     blocking(move || {
@@ -146,7 +151,7 @@ pub async fn take(repo: &Repo, target: &Target, options: &TakeOptions, monitor: 
         catalogue::write_manifest(&cluster, &manifest)?;
         mark.done()?;
         let files = manifest.files.len() as u64;
-        Ok(Taken { about: manifest.about, files, taken_over: read.taken_over, segments_pushed })
+        Ok(Taken { about: manifest.about, files, taken_over: read.taken_over, segments_pushed, received })
     })
     .await
 }
@@ -183,14 +188,18 @@ struct Gathered {
     started_at: Timestamp,
     /// WAL segments that were archived on the way.
     brought: u64,
+    changes: Changes,
+    /// Bytes of files that came over the network.
+    received: u64,
 }
 
 /// From the data directory on this machine.
-async fn gather_here(work: Work, base: Option<Known>, session: Session, facts: &ServerFacts) -> Result<Gathered> {
+async fn gather_here(work: Work, base: Option<Base>, session: Session, facts: &ServerFacts) -> Result<Gathered> {
     let begun = Begun::begin(session, facts.clone(), &work.label, work.options.fast).await?;
     let (start_lsn, started_at) = (begun.start_lsn, begun.started_at);
-    let read = blocking(move || work.read_all(base.as_ref())).await?;
-    Ok(Gathered { read, ended: begun.end().await?, start_lsn, started_at, brought: 0 })
+    let read = blocking(move || work.read_all(base.as_ref().map(|base| &base.known))).await?;
+    let (ended, changes) = (begun.end().await?, Changes::Compared);
+    Ok(Gathered { read, ended, start_lsn, started_at, brought: 0, changes, received: 0 })
 }
 
 /// What the backup is, for its manifest.
@@ -203,8 +212,9 @@ fn describe(
     read: &Read,
     codec: Codec,
 ) -> About {
+    let all_sums = read.manifest_files.iter().all(|file| file.crc32c.is_some());
     About {
-        format: FORMAT,
+        format: if all_sums { FORMAT_WITH_ALL_SUMS } else { FORMAT },
         label: label.to_owned(),
         kind: if parent.is_some() { BackupKind::Incremental } else { BackupKind::Full },
         parent,
@@ -231,6 +241,7 @@ fn describe(
         bundles: read.bundles,
         surus: env!("CARGO_PKG_VERSION").to_owned(),
         next_xid: ended.next_xid,
+        changes: None,
     }
 }
 

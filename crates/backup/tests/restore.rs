@@ -13,7 +13,7 @@ use std::{
 };
 use surus_backup::{
     Repo, control,
-    manifest::Method,
+    manifest::{Changes, Method},
     repo::{codec::Codec, keys::KeyRing, local::LocalPlace},
     restore::{
         Plan, RestoreOptions,
@@ -61,6 +61,30 @@ fn a_backup_over_the_network_comes_back_like_any_other() {
         room.commit(3);
         let taken = room.back_up_with(&options);
         assert!(taken.about.parent.is_some() && taken.about.method == Method::Stream);
+        let rows = room.commit(3);
+        room.archive_all();
+        let options = room.options("restored", RecoveryTarget::default());
+        room.plan(&options).unwrap().carry_out(&Silent).unwrap();
+        room.verify_with_postgresql(&options.to);
+        let (server, _) = room.start(&options);
+        assert_eq!(restored_rows(&server), rows, "on {major}");
+    }
+}
+
+#[test]
+fn backups_of_what_the_server_says_changed_come_back_like_any_other() {
+    for major in [17, 18].into_iter().filter_map(require_major) {
+        let mut room = Room::new(major);
+        room.server.sql("ALTER SYSTEM SET summarize_wal = on");
+        room.server.sql("SELECT pg_reload_conf()");
+        let options = TakeOptions { method: Some(Method::Stream), workers: 2, ..TakeOptions::default() };
+        room.commit(3);
+        room.back_up_with(&options);
+        for _ in 0..2 {
+            room.commit(3);
+            let taken = room.back_up_with(&options);
+            assert_eq!(taken.about.changes, Some(Changes::Summaries), "on {major}");
+        }
         let rows = room.commit(3);
         room.archive_all();
         let options = room.options("restored", RecoveryTarget::default());

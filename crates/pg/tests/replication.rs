@@ -213,7 +213,7 @@ fn a_base_backup_comes_as_archives() {
             assert_eq!(connection.identify().await.unwrap().timeline, 1);
             if major >= 17 {
                 server.expect_log("could not parse backup manifest");
-                let error = connection.upload_manifest(b"{}").await.unwrap_err();
+                let error = connection.upload_manifest(&mut b"{}".as_slice()).await.unwrap_err();
                 assert_ne!(error.kind, AskErrorKind::Closed, "{error}");
             }
         });

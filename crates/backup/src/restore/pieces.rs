@@ -97,7 +97,7 @@ impl Pieces {
     }
 
     /// Each file that has pieces, with the checksum of its content as it is now on disk.
-    pub fn checksums<'a>(&'a self, files: &'a [FileEntry]) -> impl Iterator<Item = (&'a FileEntry, u32)> {
+    pub fn checksums<'f>(&self, files: &'f [FileEntry]) -> impl Iterator<Item = (&'f FileEntry, u32)> {
         let joiner = Joiner::new();
         self.all.chunk_by(|one, other| one.file == other.file).scan(0, move |first, pieces| {
             let file = &files[pieces[0].file as usize];
@@ -129,17 +129,17 @@ mod tests {
             size,
             mode: 0,
             modified_ms: 0,
-            crc32c: crc32c::crc32c(&content),
+            crc32c: Some(crc32c::crc32c(&content)),
             runs: vec![],
         };
-        let files = [FileEntry { path: "other".into(), size: 0, crc32c: 0, ..entry.clone() }, entry];
+        let files = [FileEntry { path: "other".into(), size: 0, ..entry.clone() }, entry];
         let mut pieces = Pieces::default();
         let source = |block, count| Source { block, count, backup: 0, chunk: 0, at: 0 };
         pieces.add(1, source(0, 1), Some(crc32c::crc32c(&content[..BLOCK])));
         pieces.add(1, source(1, 3), None);
         assert_eq!(pieces.bytes(&files), size - BLOCK as u64);
         pieces.written(1, crc32c::crc32c(&content[BLOCK..]));
-        let seen: Vec<_> = pieces.checksums(&files).map(|(file, crc)| (file.crc32c, crc)).collect();
+        let seen: Vec<_> = pieces.checksums(&files).map(|(file, crc)| (file.crc32c, Some(crc))).collect();
         assert_eq!(seen, [(files[1].crc32c, files[1].crc32c)]);
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     block::{BLOCK, BlockHash},
     chain::{Chain, Source},
     error::{BackupError, Result},
-    manifest::{ChunkEntry, Manifest, Run},
+    manifest::{ChunkEntry, FileEntry, Manifest, Run},
     repo::{
         Cluster,
         container::{Damage, Kind},
@@ -32,7 +32,17 @@ pub struct Hashes {
 #[derive(Debug)]
 pub struct Known {
     hashes: Hashes,
-    files: HashMap<String, Vec<Source>>,
+    files: HashMap<String, KnownFile>,
+}
+
+/// A file that is known.
+#[derive(Debug, Clone, Default)]
+pub struct KnownFile {
+    /// Bytes; 0 in what a backup that was broken off has left.
+    pub size: u64,
+    /// As in the manifest.
+    pub crc32c: Option<u32>,
+    sources: Vec<Source>,
 }
 
 /// A block of one file that is known, and where it is.
@@ -93,8 +103,11 @@ impl Known {
         let hashes = Hashes::of_backups(cluster, &chain.backups)?;
         let Chain { mut backups, sources } = chain;
         let newest = backups.pop().map(|manifest| manifest.files).unwrap_or_default();
-        let files = newest.into_iter().map(|file| file.path).zip(sources).collect();
-        Ok(Self { hashes, files })
+        let known = newest.into_iter().zip(sources).map(|(file, sources)| {
+            let FileEntry { path, size, crc32c, .. } = file;
+            (path, KnownFile { size, crc32c, sources })
+        });
+        Ok(Self { hashes, files: known.collect() })
     }
 
     /// Of a backup that was broken off: its whole bundles, as one backup, with their chunks.
@@ -104,7 +117,7 @@ impl Known {
     pub fn of_leftovers(cluster: &Cluster, label: &str) -> Result<(Self, Vec<ChunkEntry>)> {
         let mut spool = Spool::new()?;
         let (mut chunks, mut firsts): (Vec<ChunkEntry>, _) = (Vec::new(), Vec::new());
-        let mut files: HashMap<String, Vec<Source>> = HashMap::new();
+        let mut files: HashMap<String, KnownFile> = HashMap::new();
         for entry in cluster.repo.place().list(&cluster.names.data_folder(Some(label)))? {
             let number = entry.name.rsplit_once("/i").and_then(|(_, number)| number.parse::<u32>().ok());
             let Some(bundle) = number else { continue };
@@ -117,11 +130,22 @@ impl Known {
             }
             for one in index.runs {
                 let Run { block, count, chunk, at } = one.run;
-                files.entry(one.path).or_default().push(Source { block, count, backup: 0, chunk: before + chunk, at });
+                let file = files.entry(one.path).or_default();
+                file.sources.push(Source { block, count, backup: 0, chunk: before + chunk, at });
             }
         }
-        files.values_mut().for_each(|sources| sources.sort_unstable_by_key(|source| source.block));
+        files.values_mut().for_each(|file| file.sources.sort_unstable_by_key(|source| source.block));
         Ok((Self { hashes: Hashes { spool: spool.finish()?, chunks: vec![firsts] }, files }, chunks))
+    }
+
+    /// A file, when it is known.
+    pub fn file(&self, path: &str) -> Option<&KnownFile> {
+        self.files.get(path)
+    }
+
+    /// All files with their paths, in no order.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &KnownFile)> {
+        self.files.iter().map(|(path, file)| (path.as_str(), file))
     }
 
     /// The known blocks of a file by their numbers.
@@ -129,9 +153,9 @@ impl Known {
     /// # Errors
     /// When the spool cannot be read.
     pub fn blocks(&self, path: &str) -> Result<Vec<Option<KnownBlock>>> {
-        let Some(sources) = self.files.get(path) else { return Ok(Vec::new()) };
+        let Some(file) = self.files.get(path) else { return Ok(Vec::new()) };
         let mut blocks = Vec::new();
-        for source in sources {
+        for source in &file.sources {
             let Some(hashes) = self.hashes.of(source)? else { continue };
             let end = (source.block + source.count) as usize;
             if blocks.len() < end {

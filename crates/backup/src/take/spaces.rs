@@ -74,7 +74,7 @@ mod tests {
             size: 0,
             mode: 0,
             modified_ms: 0,
-            crc32c: 0,
+            crc32c: Some(0),
             runs: Vec::new(),
         };
         let mut read = Read {

@@ -9,6 +9,7 @@ use super::{
     base::{Known, KnownBlock},
     bundle::{Bundler, Bundles},
     history,
+    native::{self, Base, Below, Changed, Limits, Piece},
     scan::first_page,
     server::{Ended, ServerFacts},
     spaces,
@@ -20,7 +21,7 @@ use crate::{
     blocking,
     control::{self, Control},
     error::{BackupError, Result},
-    manifest::{BadPage, FileEntry},
+    manifest::{BadPage, Changes, FileEntry, Tablespace},
     repo::{Cluster, codec::Codec},
     wal::{name::Segment, push},
 };
@@ -32,7 +33,7 @@ use std::{
 };
 use surus_core::{code, lsn::Lsn, monitor::Monitor};
 use surus_pg::{
-    Replication, Session, Target,
+    AskError, Replication, Session, Target,
     replication::{
         base_backup::{Archive, BackupEvent, BackupPoint, BaseBackup, BaseBackupOptions},
         stream::{Started, WalEvent},
@@ -41,7 +42,7 @@ use surus_pg::{
 use tokio::sync::mpsc;
 
 /// Bytes of a part of a file; whole blocks.
-const PART: usize = 1 << 20;
+pub(super) const PART: usize = 1 << 20;
 /// How often a page that does not fit its checksum is looked at again, and the pause before.
 const AGAIN: (u32, Duration) = (6, Duration::from_millis(50));
 /// More bad pages than this are not looked at again: they are bad.
@@ -49,71 +50,179 @@ const SUSPECTS: usize = 1000;
 /// Files that are of the running server only and that BASE_BACKUP sends all the same.
 const LEFT_OUT: &[&str] = &["recovery.signal", "standby.signal", "current_logfiles"];
 
-/// All files, over the network.
+/// All files, over the network. What changed since the base is asked of the server where that knows it; else all is
+/// read and compared.
 pub(super) async fn gather(
     work: Work,
-    base: Option<Known>,
+    base: Option<Base>,
     target: &Target,
     session: Session,
     facts: &ServerFacts,
 ) -> Result<Gathered> {
-    let mut connection = target.at(session.endpoint()).replicate().await?;
-    // Where there is no free slot the backup may do without: WAL that is gone at the end ends it.
-    let slot = format!("surus_backup_{}", std::process::id());
-    let held = connection.create_physical_slot(&slot, true, true).await;
-    if let Err(error) = &held {
-        work.monitor.note(&format!("without a slot that holds WAL: {error}"));
+    let mut native = false;
+    if let Some(base) = &base {
+        match base.natively(&session, facts).await? {
+            Ok(()) => native = true,
+            Err(why) if why.is_empty() => {}
+            Err(why) => compared(&work, &why),
+        }
     }
-    let options = BaseBackupOptions {
-        label: format!("surus {}", work.label),
-        fast: work.options.fast,
-        max_rate: work.options.throttle.filter(|rate| *rate > 0),
-        incremental: false,
-    };
-    let started_at = now_there(&session).await?;
-    let mut backup = connection.base_backup(&options).await?;
-    let start = backup.start;
-    // Again: one may have been made since the first look.
-    let known = super::server::tablespaces(&session).await?;
-    work.monitor.begin("bytes", Some(backup.bytes()));
-    let (cluster, codec, monitor) = (work.cluster.clone(), work.options.codec, work.monitor.clone());
-    let notes = monitor.clone();
-    let (parts, queue) = mpsc::channel(work.options.workers.clamp(1, 64) * 2);
-    let storing = blocking(move || store(&work, base.as_ref(), queue));
-    let feeding = async {
-        let mut feed = Feed::new(facts.system_identifier);
-        let end = feed.all(&mut backup, parts, &monitor).await?;
-        Ok::<_, BackupError>((feed, end))
-    };
-    let (stored, fed) = tokio::join!(storing, feeding);
-    // When storing failed, feeding only says that nobody takes its parts.
-    let mut read: Read = stored?;
-    let (feed, end) = fed?;
-    monitor.end("bytes", "");
-    if start.timeline != end.timeline {
-        let text = "the server went over to another timeline during the backup";
-        return Err(BackupError::refused(code::BACKUP_ABORTED, text));
-    }
-    read.directories = feed.directories;
-    read.directories.sort_unstable();
-    read.directories.dedup_by(|one, other| one.0 == other.0);
-    read.bad_pages = still_bad(&session, read.bad_pages).await?;
+    let way = Way { work: Arc::new(work), base: base.map(Arc::new), target, session: &session, facts };
+    let mut all = match way.read_all(native, 0).await {
+        Err(Trouble::Native(why)) => {
+            compared(&way.work, &why);
+            way.read_all(false, 1).await
+        }
+        other => other,
+    }?;
+    all.read.bad_pages = still_bad(&session, std::mem::take(&mut all.read.bad_pages)).await?;
+    all.read.bad_pages.append(&mut all.feed.still_bad);
     let ended = Ended {
-        stop_lsn: end.lsn,
+        stop_lsn: all.end.lsn,
         stopped_at: now_there(&session).await?,
-        timeline: end.timeline,
+        timeline: all.end.timeline,
         next_xid: super::server::next_xid(&session).await?,
-        backup_label: feed.label,
-        tablespaces: spaces::at_start(Some(&feed.map), &known),
-        tablespace_map: Some(feed.map).filter(|map| !map.is_empty()),
+        backup_label: native::whole_label(&all.feed.label),
+        tablespaces: spaces::at_start(Some(&all.feed.map), &all.spaces),
+        tablespace_map: Some(all.feed.map).filter(|map| !map.is_empty()),
     };
+    let (cluster, codec, notes) = (way.work.cluster.clone(), way.work.options.codec, way.work.monitor.clone());
+    drop(way);
     session.close().await;
-    let wanted = super::WalWanted::of(facts, &ended, start.lsn);
-    let slot = held.is_ok().then_some(slot.as_str());
+    let wanted = super::WalWanted::of(facts, &ended, all.start.lsn);
+    let mut connection = all.connection;
     bring_histories(&mut connection, &cluster, ended.timeline, codec, &notes).await?;
-    let brought = bring_wal(&mut connection, slot, &cluster, wanted, codec).await?;
+    let brought = bring_wal(&mut connection, all.slot.as_deref(), &cluster, wanted, codec).await?;
     connection.close().await;
-    Ok(Gathered { read, ended, start_lsn: start.lsn, started_at, brought })
+    Ok(Gathered {
+        read: all.read,
+        ended,
+        start_lsn: all.start.lsn,
+        started_at: all.started_at,
+        brought,
+        changes: if all.native { Changes::Summaries } else { Changes::Compared },
+        received: all.feed.received,
+    })
+}
+
+fn compared(work: &Work, why: &str) {
+    work.monitor.note(&format!("all is read and compared with the backup before, for {why}"));
+}
+
+/// Why not all files could be read.
+enum Trouble {
+    /// The server does not say, or not well, what changed: it can be found out by comparing.
+    Native(String),
+    Other(BackupError),
+}
+
+impl From<BackupError> for Trouble {
+    fn from(error: BackupError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Trouble> for BackupError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Native(why) => Self::refused(code::BACKUP_ABORTED, why),
+            Trouble::Other(error) => error,
+        }
+    }
+}
+
+/// What it takes to read all files.
+struct Way<'a> {
+    work: Arc<Work>,
+    base: Option<Arc<Base>>,
+    target: &'a Target,
+    session: &'a Session,
+    facts: &'a ServerFacts,
+}
+
+/// All files were read.
+struct All {
+    connection: Replication,
+    /// What holds WAL.
+    slot: Option<String>,
+    native: bool,
+    read: Read,
+    feed: Feed,
+    started_at: Timestamp,
+    start: BackupPoint,
+    end: BackupPoint,
+    /// Tablespaces that there were when it had begun.
+    spaces: Vec<Tablespace>,
+}
+
+impl Way<'_> {
+    /// On a connection of its own; the number tells its slot from that of an earlier try.
+    async fn read_all(&self, native: bool, number: u32) -> std::result::Result<All, Trouble> {
+        let mut connection = self.target.at(self.session.endpoint()).replicate().await.map_err(BackupError::from)?;
+        // Where there is no free slot the backup may do without: WAL that is gone at the end ends it.
+        let name = format!("surus_backup_{}_{number}", std::process::id());
+        let held = connection.create_physical_slot(&name, true, true).await;
+        if let Err(error) = &held {
+            self.work.monitor.note(&format!("without a slot that holds WAL: {error}"));
+        }
+        let slot = held.is_ok().then_some(name);
+        let started_at = now_there(self.session).await?;
+        let work = &self.work;
+        let options = BaseBackupOptions {
+            label: format!("surus {}", work.label),
+            fast: work.options.fast,
+            max_rate: work.options.throttle.filter(|rate| *rate > 0),
+            incremental: native,
+        };
+        let base = self.base.as_deref().filter(|_| native);
+        if let Some(base) = base {
+            base.on_timeline(connection.identify().await.map_err(BackupError::from)?.timeline)
+                .map_err(Trouble::Native)?;
+            let mut manifest = base.manifest().map_err(BackupError::file("cannot write a file in", &temp()))?;
+            connection.upload_manifest(&mut manifest).await.map_err(|error| Trouble::Native(said(&error)))?;
+        }
+        let begun = connection.base_backup(&options).await;
+        let refused = |error| if native { Trouble::Native(said(&error)) } else { BackupError::from(error).into() };
+        let mut backup = begun.map_err(refused)?;
+        let start = backup.start;
+        // Again: one may have been made since the first look.
+        let spaces = super::server::tablespaces(self.session).await?;
+        let limits = match base {
+            Some(base) => Limits::read(self.session, base, start).await?.map_err(Trouble::Native)?,
+            None => Limits::default(),
+        };
+        let mut feed = Feed::new(self.facts.system_identifier, self.base.clone().filter(|_| native), limits);
+        work.monitor.begin("bytes", Some(backup.bytes()));
+        let (parts, queue) = mpsc::channel(work.options.workers.clamp(1, 64) * 2);
+        let (at_work, base) = (work.clone(), self.base.clone());
+        let storing = blocking(move || store(&at_work, base.as_deref().map(|base| &base.known), queue));
+        let (stored, fed) = tokio::join!(storing, feed.all(&mut backup, parts, &work.monitor));
+        if let Some(why) = feed.fault.take() {
+            return Err(Trouble::Native(why));
+        }
+        // When storing failed, feeding only says that nobody takes its parts.
+        let mut read: Read = stored?;
+        let end = fed?;
+        work.monitor.end("bytes", "");
+        if start.timeline != end.timeline {
+            let text = "the server went over to another timeline during the backup";
+            return Err(BackupError::refused(code::BACKUP_ABORTED, text).into());
+        }
+        read.directories = std::mem::take(&mut feed.directories);
+        read.directories.sort_unstable();
+        read.directories.dedup_by(|one, other| one.0 == other.0);
+        Ok(All { connection, slot, native, read, feed, started_at, start, end, spaces })
+    }
+}
+
+/// What the server said, with what it said besides.
+fn said(error: &AskError) -> String {
+    let more = [&error.detail, &error.hint].into_iter().flatten().map(|text| format!(" {text}"));
+    format!("the server does not say what changed: {}.{}", error.message, more.collect::<String>())
+}
+
+fn temp() -> std::path::PathBuf {
+    std::env::temp_dir()
 }
 
 async fn now_there(session: &Session) -> Result<Timestamp> {
@@ -147,8 +256,15 @@ impl Head {
 /// A part of a file.
 struct Part {
     head: Arc<Head>,
-    first_block: u32,
-    bytes: Vec<u8>,
+    content: Content,
+}
+
+/// What a part brings.
+enum Content {
+    /// All bytes from this block on.
+    Whole { first_block: u32, bytes: Vec<u8> },
+    /// Of a file of which only blocks come.
+    Piece(Piece),
 }
 
 /// Where the bytes of the current entry go.
@@ -158,6 +274,11 @@ enum Goal {
         head: Arc<Head>,
         first_block: u32,
         bytes: Vec<u8>,
+    },
+    /// Only blocks.
+    Changed {
+        head: Arc<Head>,
+        changed: Box<Changed>,
     },
     /// Kept apart: looked at when it is whole.
     Control {
@@ -179,11 +300,25 @@ struct Feed {
     goal: Goal,
     has_control: bool,
     ready: Vec<Part>,
+    /// Where the server sends only what changed since this one.
+    base: Option<Arc<Base>>,
+    limits: Limits,
+    /// What cannot be made a backup of, in what the server sent of files that changed.
+    fault: Option<String>,
+    /// Pages that did not fit their checksums in the parent, and were not sent again.
+    still_bad: Vec<BadPage>,
+    /// Bytes of the archives.
+    received: u64,
 }
 
 impl Feed {
-    fn new(system_identifier: u64) -> Self {
+    fn new(system_identifier: u64, base: Option<Arc<Base>>, limits: Limits) -> Self {
         Self {
+            base,
+            limits,
+            fault: None,
+            still_bad: Vec::new(),
+            received: 0,
             system_identifier,
             prefix: String::new(),
             directories: Vec::new(),
@@ -203,7 +338,6 @@ impl Feed {
         monitor: &Arc<dyn Monitor>,
     ) -> Result<BackupPoint> {
         let mut tar = Tar::new();
-        let mut done = 0u64;
         loop {
             match backup.next().await? {
                 BackupEvent::Archive(Archive { oid, .. }) => {
@@ -215,10 +349,10 @@ impl Feed {
                 }
                 BackupEvent::Data(bytes) => {
                     tar.feed(bytes, |event| self.take(event))?;
-                    let before = done;
-                    done += bytes.len() as u64;
-                    if done >> 23 != before >> 23 {
-                        monitor.advance("bytes", done);
+                    let before = self.received;
+                    self.received += bytes.len() as u64;
+                    if self.received >> 23 != before >> 23 {
+                        monitor.advance("bytes", self.received);
                     }
                 }
                 BackupEvent::End(end) => {
@@ -239,7 +373,7 @@ impl Feed {
 
     fn take(&mut self, event: TarEvent<'_>) -> Result<()> {
         match event {
-            TarEvent::Begin(entry) => self.begin(entry),
+            TarEvent::Begin(entry) => return self.begin(entry),
             TarEvent::Data(data) => match &mut self.goal {
                 Goal::Nowhere => {}
                 Goal::Label => self.label.push_str(&String::from_utf8_lossy(data)),
@@ -250,8 +384,17 @@ impl Feed {
                     while bytes.len() >= PART {
                         let rest = bytes.split_off(PART);
                         let part = std::mem::replace(bytes, rest);
-                        self.ready.push(Part { head: head.clone(), first_block: *first_block, bytes: part });
+                        let content = Content::Whole { first_block: *first_block, bytes: part };
+                        self.ready.push(Part { head: head.clone(), content });
                         *first_block += (PART / BLOCK) as u32;
+                    }
+                }
+                Goal::Changed { head, changed } => {
+                    let ready = &mut self.ready;
+                    let put = |piece| ready.push(Part { head: head.clone(), content: Content::Piece(piece) });
+                    if let Err(why) = changed.take(data, put) {
+                        let why = format!("{}: {why}", head.path);
+                        return Err(self.at_fault(why));
                     }
                 }
             },
@@ -260,9 +403,26 @@ impl Feed {
         Ok(())
     }
 
-    fn begin(&mut self, entry: Entry) {
+    /// What the server sent of a file that changed does not do.
+    fn at_fault(&mut self, why: String) -> BackupError {
+        let why = self.fault.insert(format!("what the server sent of {why}"));
+        BackupError::refused(code::QUERY_UNEXPECTED, why.clone())
+    }
+
+    fn begin(&mut self, entry: Entry) -> Result<()> {
         let path = format!("{}{}", self.prefix, entry.path);
         let path = path.trim_end_matches('/').to_owned();
+        let (mode, modified_ms) = (entry.mode, entry.modified.saturating_mul(1000));
+        if let Some(base) = self.base.clone().filter(|_| entry.what == What::File)
+            && let Some(path) = native::changed_path(&path)
+        {
+            let Some(below) = Below::of(&base, &self.limits, &path) else {
+                return Err(self.at_fault(format!("{path} is for a file that backup {} has not", base.about.label)));
+            };
+            let head = Arc::new(Head { path, mode, modified_ms, known: Mutex::new(None) });
+            self.goal = Goal::Changed { head, changed: Box::new(Changed::new(below)) };
+            return Ok(());
+        }
         self.goal = match entry.what {
             _ if path.is_empty() => Goal::Nowhere,
             What::Directory => {
@@ -277,7 +437,6 @@ impl Feed {
                 left_out if LEFT_OUT.contains(&left_out) => Goal::Nowhere,
                 _ => {
                     let is_control = path == control::PATH;
-                    let (mode, modified_ms) = (entry.mode, entry.modified.saturating_mul(1000));
                     let head = Arc::new(Head { path, mode, modified_ms, known: Mutex::new(None) });
                     match is_control {
                         true => Goal::Control { head, bytes: Vec::new() },
@@ -286,13 +445,24 @@ impl Feed {
                 }
             },
         };
+        Ok(())
     }
 
     fn end(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.goal, Goal::Nowhere) {
             // The last part; of an empty file the only one.
             Goal::File { head, first_block, bytes } if !bytes.is_empty() || first_block == 0 => {
-                self.ready.push(Part { head, first_block, bytes });
+                self.ready.push(Part { head, content: Content::Whole { first_block, bytes } });
+            }
+            Goal::Changed { head, changed } => {
+                let ready = &mut self.ready;
+                let put = |piece| ready.push(Part { head: head.clone(), content: Content::Piece(piece) });
+                match changed.end(put) {
+                    Ok(bad) => {
+                        self.still_bad.extend(bad.into_iter().map(|block| BadPage { path: head.path.clone(), block }))
+                    }
+                    Err(why) => return Err(self.at_fault(format!("{}: {why}", head.path))),
+                }
             }
             Goal::Control { head, bytes } => {
                 let control = Control::parse(&bytes).map_err(|bad| {
@@ -304,7 +474,7 @@ impl Feed {
                     return Err(BackupError::refused(code::BACKUP_REFUSED, text));
                 }
                 self.has_control = true;
-                self.ready.push(Part { head, first_block: 0, bytes });
+                self.ready.push(Part { head, content: Content::Whole { first_block: 0, bytes } });
             }
             _ => {}
         }
@@ -344,29 +514,44 @@ fn store_share(
     let mut bundler = Bundler::new(bundles);
     let (mut files, mut taken_over) = (Vec::new(), 0);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.blocking_recv();
-    while let Some(Part { head, first_block, bytes }) = next() {
-        let known = head.known(base, leftovers)?;
+    while let Some(Part { head, content }) = next() {
+        // For no block none need be known.
+        let known = match content {
+            Content::Piece(Piece::Length { .. }) => Arc::default(),
+            _ => head.known(base, leftovers)?,
+        };
         let first_page = work.verify_pages.then(|| first_page(&head.path)).flatten();
         let mut blocks = Blocks::new(&known.0, &known.1);
         let mut bad_pages = Vec::new();
         bundler.begin_file(&head.path);
-        for (number, block) in (first_block..).zip(bytes.chunks(BLOCK)) {
+        let mut put = |number: u32, block: &[u8], bundler: &mut Bundler| {
             let in_relation = first_page.filter(|_| block.len() == BLOCK).map(|first| first.saturating_add(number));
             if in_relation.is_some_and(|page| page_state(block, page) == PageState::Torn) {
                 bad_pages.push(u64::from(number));
             }
-            blocks.take(number, block, &mut bundler)?;
-        }
+            blocks.take(number, block, bundler)
+        };
+        let (first_block, size, crc32c) = match content {
+            Content::Whole { first_block, bytes } => {
+                let all = (first_block..).zip(bytes.chunks(BLOCK));
+                all.into_iter().try_for_each(|(number, block)| put(number, block, &mut bundler))?;
+                (first_block, bytes.len() as u64, Some(crc32c::crc32c(&bytes)))
+            }
+            Content::Piece(Piece::Length { size, crc32c }) => (0, size, crc32c),
+            Content::Piece(Piece::Zeros(range)) => {
+                range.clone().try_for_each(|number| put(number, &[0; BLOCK], &mut bundler))?;
+                (range.start, 0, None)
+            }
+            Content::Piece(Piece::Blocks { numbers, bytes }) => {
+                let mut all = numbers.iter().zip(bytes.chunks(BLOCK));
+                all.try_for_each(|(number, block)| put(*number, block, &mut bundler))?;
+                (numbers.first().copied().unwrap_or(0), 0, None)
+            }
+        };
         taken_over += blocks.taken_over;
         let runs = blocks.end(&mut bundler);
-        let entry = FileEntry {
-            path: head.path.clone(),
-            size: bytes.len() as u64,
-            mode: head.mode,
-            modified_ms: head.modified_ms,
-            crc32c: crc32c::crc32c(&bytes),
-            runs: Vec::new(),
-        };
+        let (path, mode, modified_ms) = (head.path.clone(), head.mode, head.modified_ms);
+        let entry = FileEntry { path, size, mode, modified_ms, crc32c, runs: Vec::new() };
         files.push(Done { entry, first_block, runs, bad_pages });
     }
     let (chunks, own) = bundler.finish()?;

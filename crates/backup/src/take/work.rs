@@ -58,7 +58,8 @@ pub(super) enum Counted {
 
 /// A file, or a part of one, as one thread read it.
 pub(super) struct Done {
-    /// Size and checksum are the part's.
+    /// Size and checksum are the part's; where single blocks were sent, one part has the size of the file and the
+    /// others have none.
     pub entry: FileEntry,
     /// Where the part begins in the file.
     pub first_block: u32,
@@ -216,7 +217,7 @@ impl Work {
             size: bytes.len() as u64,
             mode: about.permissions().mode() & 0o7777,
             modified_ms: about.mtime() * 1000,
-            crc32c: crc32c::crc32c(&bytes),
+            crc32c: Some(crc32c::crc32c(&bytes)),
             runs: Vec::new(),
         };
         Ok(Share {
@@ -282,7 +283,7 @@ impl Shared<'_> {
             size: read.size,
             mode: found.mode,
             modified_ms: found.modified_ms,
-            crc32c: read.crc32c,
+            crc32c: Some(read.crc32c),
             runs: Vec::new(),
         };
         Ok(Some(Done { entry, first_block: 0, runs, bad_pages: read.bad_pages }))
@@ -344,12 +345,15 @@ pub(super) fn merged(
     for (_, part) in parts {
         match read.manifest_files.last_mut() {
             Some(file) if file.path == part.path => {
-                file.crc32c = crc32c::crc32c_combine(file.crc32c, part.crc32c, part.size as usize);
+                let both = file.crc32c.zip(part.crc32c);
+                file.crc32c = both.map(|(one, other)| crc32c::crc32c_combine(one, other, part.size as usize));
                 file.size += part.size;
                 file.runs.extend(part.runs);
             }
             _ => read.manifest_files.push(part),
         }
     }
+    // Parts of a file of which only blocks were sent lie between each other.
+    read.manifest_files.iter_mut().for_each(|file| file.runs.sort_unstable_by_key(|run| run.block));
     read
 }

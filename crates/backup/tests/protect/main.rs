@@ -1,6 +1,7 @@
 //! Backups of real servers, and what becomes of them.
 
 mod faults;
+mod native;
 mod scene;
 mod stream;
 mod take;

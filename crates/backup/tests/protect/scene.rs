@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 use surus_backup::{
     Cluster, Repo,
@@ -47,14 +47,43 @@ impl Scene {
     }
 
     pub fn try_take(&self, options: &TakeOptions) -> surus_backup::Result<Taken> {
+        self.take_into(&self.repo, options, Arc::new(Silent))
+    }
+
+    /// Takes a backup; gives also what was said on the way.
+    pub fn take_noting(&self, options: &TakeOptions) -> (Taken, Vec<String>) {
+        let notes = Arc::new(Notes::default());
+        let taken = self.take_into(&self.repo, options, notes.clone()).unwrap();
+        let notes = std::mem::take(&mut *notes.0.lock().unwrap());
+        (taken, notes)
+    }
+
+    pub fn take_into(
+        &self,
+        repo: &Repo,
+        options: &TakeOptions,
+        monitor: Arc<dyn Monitor>,
+    ) -> surus_backup::Result<Taken> {
         let target = Target::parse(&self.server.dsn("postgres")).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let monitor: Arc<dyn Monitor> = Arc::new(Silent);
-        runtime.block_on(take(&self.repo, &target, options, &monitor))
+        runtime.block_on(take(repo, &target, options, &monitor))
     }
 
     pub fn take(&self, options: &TakeOptions) -> Taken {
         self.try_take(options).unwrap()
+    }
+}
+
+/// Keeps what is said.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Monitor for Notes {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: &str, _: u64) {}
+    fn end(&self, _: &str, _: &str) {}
+    fn note(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
     }
 }
 

@@ -24,7 +24,7 @@ fn manifest(scene: &Scene, label: &str) -> Manifest {
 }
 
 /// Size and checksum of each file but the control file, which every checkpoint changes.
-fn sums(manifest: &Manifest) -> BTreeMap<&str, (u64, u32)> {
+fn sums(manifest: &Manifest) -> BTreeMap<&str, (u64, Option<u32>)> {
     let files = manifest.files.iter().filter(|file| file.path != "global/pg_control");
     files.map(|file| (file.path.as_str(), (file.size, file.crc32c))).collect()
 }
@@ -99,7 +99,7 @@ fn the_files_are_those_of_pg_basebackup() {
     }
 }
 
-fn walk(data: &Path, folder: &Path, files: &mut BTreeMap<String, (u64, u32)>) {
+fn walk(data: &Path, folder: &Path, files: &mut BTreeMap<String, (u64, Option<u32>)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let inside = path.strip_prefix(data).unwrap().to_str().unwrap().to_owned();
@@ -107,7 +107,7 @@ fn walk(data: &Path, folder: &Path, files: &mut BTreeMap<String, (u64, u32)>) {
             walk(data, &path, files);
         } else if path.is_file() {
             let bytes = fs::read(&path).unwrap();
-            files.insert(inside, (bytes.len() as u64, crc32c::crc32c(&bytes)));
+            files.insert(inside, (bytes.len() as u64, Some(crc32c::crc32c(&bytes))));
         }
     }
 }

@@ -159,7 +159,7 @@ fn backup(cluster: &Cluster, label: &str, chunks: &[&[u8]], runs: &[Run], codec:
         size: content.len() as u64,
         mode: 0o600,
         modified_ms: 1_700_000_000_000,
-        crc32c: crc32c::crc32c(content),
+        crc32c: Some(crc32c::crc32c(content)),
         runs: runs.to_vec(),
     };
     let first = Run { block: 0, count: 1, chunk: 0, at: 0 };
@@ -199,5 +199,6 @@ fn about(label: &str, incremental: bool, codec: Codec) -> About {
         bundles: 1,
         surus: "0.1.0".into(),
         next_xid: Some(742),
+        changes: None,
     }
 }

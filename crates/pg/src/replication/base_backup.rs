@@ -2,7 +2,7 @@
 
 use super::{Replication, Step, frame::Parts, gone, literal, parsed, strange};
 use crate::ask::AskError;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, io::Read};
 use surus_core::{lsn::Lsn, version::Version};
 
 /// Bytes of a manifest that are sent in one message.
@@ -115,15 +115,20 @@ impl Replication {
     /// `UPLOAD_MANIFEST`, PostgreSQL 17 or newer: the manifest of the backup that the next one builds on.
     ///
     /// # Errors
-    /// When the server refuses it, or the connection is gone.
-    pub async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), AskError> {
+    /// When the server refuses it, the manifest cannot be read, or the connection is gone.
+    pub async fn upload_manifest(&mut self, manifest: &mut impl Read) -> Result<(), AskError> {
         self.send_query("UPLOAD_MANIFEST").await?;
         match self.step().await? {
             Step::CopyIn => {}
             _ => return Err(strange("COPY was expected")),
         }
-        for piece in manifest.chunks(MANIFEST_PIECE) {
-            self.frames.send(&super::message(b'd', piece)).await.map_err(|error| gone(&error))?;
+        let mut piece = vec![0; MANIFEST_PIECE];
+        loop {
+            let read = manifest.read(&mut piece).map_err(|error| gone(&error))?;
+            if read == 0 {
+                break;
+            }
+            self.frames.send(&super::message(b'd', &piece[..read])).await.map_err(|error| gone(&error))?;
         }
         self.frames.send(&super::message(b'c', &[])).await.map_err(|error| gone(&error))?;
         self.until_ready().await

@@ -9,7 +9,13 @@ use crate::{
 };
 use clap::Args;
 use std::fmt::Write;
-use surus_backup::{Cluster, catalogue::Catalogue, chain::Chain, manifest::Method, wal::name::Segment};
+use surus_backup::{
+    Cluster,
+    catalogue::Catalogue,
+    chain::Chain,
+    manifest::{Changes, Method},
+    wal::name::Segment,
+};
 use surus_core::{clock, code, size::Bytes, size::human_duration, version::Version};
 
 #[derive(Debug, Args)]
@@ -178,10 +184,13 @@ pub fn info(_: &Global, args: &InfoArgs) -> Result<u8, Failure> {
         format!("PostgreSQL {}, a {:?}", Version::from_num(about.server_version), about.origin).to_lowercase(),
     );
     line("taken", format!("{} to {} by the server's clock", about.started_at, about.stopped_at));
-    line(
-        "read",
-        if about.method == Method::Local { "from the data directory".into() } else { "over the network".into() },
-    );
+    let way = if about.method == Method::Local { "from the data directory" } else { "over the network" };
+    let changes = match about.changes {
+        Some(Changes::Summaries) => "; the server sent what changed by its WAL summaries",
+        Some(Changes::Compared) => "; every block was compared with the backup before",
+        None => "",
+    };
+    line("read", format!("{way}{changes}"));
     line("WAL", format!("{} to {} on timeline {}", about.start_lsn, about.stop_lsn, about.timeline));
     line("size", format!("{} in {} files", Bytes(about.size), chain.newest().files.len()));
     line("stored", format!("{} for {} of its own, with {}", Bytes(about.stored), Bytes(about.own), about.codec));

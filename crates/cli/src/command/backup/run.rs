@@ -140,7 +140,7 @@ fn target(global: &Global, text: &str) -> Result<Target, Failure> {
 fn as_json(taken: &Taken, seconds: f64) -> serde_json::Value {
     serde_json::json!({
         "backup": taken.about, "files": taken.files, "taken_over_bytes": taken.taken_over,
-        "segments_pushed": taken.segments_pushed, "seconds": seconds,
+        "segments_pushed": taken.segments_pushed, "received_bytes": taken.received, "seconds": seconds,
     })
 }
 
