@@ -40,7 +40,7 @@ fn is_what_the_server_has(scene: &Scene, number: u32) {
     let other = Repo::in_folder(&dir.path().join("repo")).unwrap();
     let local = TakeOptions { method: Some(Method::Local), kind: Some(BackupKind::Full), ..TakeOptions::default() };
     let here = scene.take_into(&other, &local, Arc::new(Silent)).unwrap().about.label;
-    let newest = surus_backup::catalogue::backups(&scene.cluster()).unwrap().pop().unwrap().about.label;
+    let newest = surus_backup::catalogue::readable(&scene.cluster()).unwrap().0.pop().unwrap().label;
     let paths = |repo: &Repo, label: &str| -> Vec<String> {
         let manifest = chain::read_manifest(&repo.cluster(scene.system()), label, "the test").unwrap();
         manifest.files.into_iter().map(|file| file.path).collect()
