@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use surus_core::{code, lsn::Lsn};
-use surus_pg::{Manners, Session, Target, host};
+use surus_pg::{AskError, Manners, Session, Target, host};
 
 /// What the server says of itself before the backup.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ impl Begun {
         let sql = format!(
             "SELECT lsn, labelfile, spcmapfile, extract(epoch FROM clock_timestamp())::float8 AS at FROM {function}"
         );
-        let rows = self.session.ask(&sql).await?;
+        let rows = self.session.ask(&sql).await.map_err(given_up)?;
         let row = rows.first()?;
         // A statement of its own: the one above saw the transactions that there were before it stopped the backup.
         let next_xid = next_xid(&self.session).await?;
@@ -189,6 +189,17 @@ impl Begun {
         self.session.close().await;
         Ok(ended)
     }
+}
+
+/// The error of a server that ends a backup which it had begun: SQLSTATE 55000 says that the backup is worthless, for
+/// the server was promoted or ran without `full_page_writes` meanwhile.
+pub(super) fn given_up(error: AskError) -> BackupError {
+    if error.sqlstate.as_deref() != Some("55000") {
+        return error.into();
+    }
+    let hint = error.hint.map_or_else(String::new, |hint| format!(". {hint}"));
+    let text = format!("the server gave the backup up: {}{hint}", error.message);
+    BackupError::refused(code::BACKUP_ABORTED, text)
 }
 
 /// A standby whose primary was replaced meanwhile has gone over to another timeline: its label names the one of the

@@ -339,7 +339,7 @@ impl Feed {
     ) -> Result<BackupPoint> {
         let mut tar = Tar::new();
         loop {
-            match backup.next().await? {
+            match backup.next().await.map_err(super::server::given_up)? {
                 BackupEvent::Archive(Archive { oid, .. }) => {
                     tar.finish()?;
                     tar = Tar::new();

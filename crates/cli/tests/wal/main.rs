@@ -5,4 +5,5 @@ mod killed;
 mod lost;
 mod recovered;
 mod scene;
+mod standby;
 mod usage;
