@@ -8,7 +8,11 @@ use restoring::room::{Failing, Room, ask, restored_rows, value};
 use std::{
     fs,
     os::unix::fs::{FileExt, symlink},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::Duration,
 };
 use surus_backup::{
@@ -92,6 +96,81 @@ fn backups_of_what_the_server_says_changed_come_back_like_any_other() {
         room.verify_with_postgresql(&options.to);
         let (server, _) = room.start(&options);
         assert_eq!(restored_rows(&server), rows, "on {major}");
+    }
+}
+
+const CHURNED: u64 = 6;
+
+/// Random numbers that a seed gives.
+fn random(state: &mut u64, below: u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state % below
+}
+
+/// Tables grow, shrink, go and come again.
+fn churn(dsn: &str, state: &mut u64) {
+    let table = format!("churned{}", random(state, CHURNED));
+    let number = random(state, 40);
+    let rows = format!("SELECT g, repeat(md5(random()::text), 4) FROM generate_series(1, {}) g", 1 + number * 15);
+    let all: &[String] = match random(state, 12) {
+        0..4 => &[format!("INSERT INTO {table} {rows}")],
+        4..6 => &[format!("DELETE FROM {table} WHERE ctid > '({number},0)'"), format!("VACUUM (TRUNCATE) {table}")],
+        6..8 => &[format!("UPDATE {table} SET filler = 'changed' WHERE id % 40 = {number}")],
+        8 => &[format!("TRUNCATE {table}"), format!("INSERT INTO {table} {rows}")],
+        9 => &[format!("VACUUM FULL {table}")],
+        10 => &[format!("DROP TABLE {table}"), made(&table)],
+        _ => &["CHECKPOINT".to_owned()],
+    };
+    all.iter().for_each(|sql| drop(ask(dsn, sql)));
+}
+
+fn made(table: &str) -> String {
+    format!("CREATE TABLE {table} (id int, filler text); CREATE INDEX ON {table} (id)")
+}
+
+fn contents(dsn: &str) -> Vec<String> {
+    let content = |table: u64| {
+        let rows = "count(*) || ' ' || coalesce(md5(string_agg(id || filler, ',' ORDER BY id, filler)), '')";
+        value(dsn, &format!("SELECT {rows} AS v FROM public.churned{table}"))
+    };
+    (0..CHURNED).map(content).collect()
+}
+
+#[test]
+fn a_busy_server_that_says_what_changed_is_restored_whole() {
+    let seed = std::env::var("SURUS_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(7u64);
+    for major in [17, 18].into_iter().filter_map(require_major) {
+        let mut room = Room::new(major);
+        room.server.sql("ALTER SYSTEM SET summarize_wal = on");
+        room.server.sql("SELECT pg_reload_conf()");
+        (0..CHURNED).for_each(|table| room.server.sql(&made(&format!("churned{table}"))));
+        let (dsn, stop) = (room.dsn(), Arc::new(AtomicBool::new(false)));
+        let (busy, told) = (dsn.clone(), stop.clone());
+        let churning = thread::spawn(move || {
+            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            while !told.load(Ordering::Relaxed) {
+                churn(&busy, &mut state);
+            }
+        });
+        let options = TakeOptions { method: Some(Method::Stream), workers: 2, ..TakeOptions::default() };
+        for number in 0..5 {
+            thread::sleep(Duration::from_millis(700));
+            let changes = room.back_up_with(&options).about.changes;
+            assert_eq!(changes, (number > 0).then_some(Changes::Summaries), "on {major}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        churning.join().unwrap();
+        let rows = room.commit(1);
+        let expected = contents(&dsn);
+        room.archive_all();
+        let options = room.options("restored", RecoveryTarget::default());
+        room.plan(&options).unwrap().carry_out(&Silent).unwrap();
+        room.verify_with_postgresql(&options.to);
+        let (server, _) = room.start(&options);
+        assert_eq!(restored_rows(&server), rows, "on {major}, seed {seed}");
+        assert_eq!(contents(&server.dsn("postgres", "postgres")), expected, "on {major}, seed {seed}");
     }
 }
 

@@ -14,7 +14,10 @@ use surus_backup::{
     manifest::{BackupKind, Changes, Method},
     take::{TakeOptions, Taken},
 };
-use surus_core::{clock::Deadline, monitor::Silent};
+use surus_core::{
+    clock::{Deadline, Stopwatch},
+    monitor::Silent,
+};
 use surus_testkit::{Server, require_major};
 
 fn streamed(kind: BackupKind) -> TakeOptions {
@@ -207,4 +210,38 @@ fn a_damaged_page_that_is_not_sent_again_is_named_again() {
     scene.server.sql("INSERT INTO t VALUES (0)");
     assert_eq!(named(&native(&scene)), [200]);
     assert_eq!(named(&native(&scene)), [200]);
+}
+
+/// What comes over the network, and how long it takes, when one page in a hundred was changed.
+#[test]
+#[ignore = "measures; SURUS_ROWS=1000000 is about 200 MB"]
+fn how_much_comes_over_the_network() {
+    let rows = std::env::var("SURUS_ROWS").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(1_000_000);
+    for major in [17, 18].into_iter().filter_map(require_major) {
+        let scene = summarizing(major);
+        let sql = format!("SELECT g AS id, md5(g::text) || repeat('x', 120) AS text FROM generate_series(1, {rows}) g");
+        scene.server.sql(&format!("CREATE TABLE t AS {sql}"));
+        settle(&scene);
+        let timed = |options: &TakeOptions| {
+            let watch = Stopwatch::start();
+            let taken = scene.take(options);
+            (taken, watch.elapsed().as_secs_f64())
+        };
+        let report = |what: &str, (taken, seconds): &(Taken, f64)| {
+            let about = &taken.about;
+            let (size, own, received) = (about.size >> 10, about.own >> 10, taken.received >> 10);
+            eprintln!(
+                "summary: PostgreSQL {major}, {what}: {size} kB, received {received} kB, own {own} kB, {seconds:.2} s"
+            );
+        };
+        report("full", &timed(&streamed(BackupKind::Full)));
+        for (what, summarize) in [("native", "on"), ("compared", "off")] {
+            scene.server.sql("UPDATE t SET id = id WHERE (ctid::text::point)[0]::int % 100 = 7");
+            scene.server.sql("CHECKPOINT");
+            scene.server.sql(&format!("ALTER SYSTEM SET summarize_wal = {summarize}"));
+            scene.server.sql("SELECT pg_reload_conf()");
+            until(|| scene.server.value("SELECT current_setting('summarize_wal') AS v") == summarize);
+            report(what, &timed(&streamed(BackupKind::Incremental)));
+        }
+    }
 }

@@ -76,7 +76,7 @@ pub fn whole(repo: &Repo, label: &str) -> Vec<(String, Vec<u8>)> {
             content.extend_from_slice(&raw[from..raw.len().min(from + source.count as usize * BLOCK)]);
         }
         assert_eq!(content.len() as u64, file.size, "{}", file.path);
-        assert_eq!(Some(crc32c::crc32c(&content)), file.crc32c, "{}", file.path);
+        assert!(file.crc32c.is_none_or(|crc| crc == crc32c::crc32c(&content)), "{}", file.path);
         files.push((file.path.clone(), content));
     }
     files
