@@ -174,6 +174,38 @@ fn a_busy_server_that_says_what_changed_is_restored_whole() {
     }
 }
 
+/// The server would take a backup of the timeline that was left for its own past.
+#[test]
+fn on_another_timeline_all_is_compared_once() {
+    let Some(major) = [18, 17].into_iter().find_map(require_major) else { return };
+    let mut room = Room::new(major);
+    room.server.sql("ALTER SYSTEM SET summarize_wal = on");
+    room.server.sql("SELECT pg_reload_conf()");
+    let options = TakeOptions { method: Some(Method::Stream), workers: 2, ..TakeOptions::default() };
+    room.commit(3);
+    let first = room.back_up_with(&options).about.label;
+    room.commit(6);
+    // Beyond where the other timeline begins.
+    room.back_up_with(&options);
+    room.commit(1);
+    room.archive_all();
+    let target = to(Goal::Lsn(room.ledger[4].after));
+    let target = RecoveryTarget { timeline: TimelineChoice::Number(1), ..target };
+    room.go_on_from(target, 5);
+    room.commit(3);
+    for changes in [Changes::Compared, Changes::Summaries] {
+        let about = room.back_up_with(&options).about;
+        assert_eq!((about.timeline, about.changes), (2, Some(changes)), "{about:?}");
+        assert_ne!(about.parent, Some(first.clone()));
+        room.commit(2);
+    }
+    let rows = room.rows();
+    room.archive_all();
+    let target = RecoveryTarget { timeline: TimelineChoice::Number(2), ..RecoveryTarget::default() };
+    let options = room.options("restored", target);
+    assert_eq!(room.rows_with(&options), rows);
+}
+
 /// A server with two backups, restored from in the middle twice over: three timelines.
 fn three_timelines(major: u16) -> Room {
     let mut room = Room::new(major);

@@ -245,3 +245,24 @@ fn how_much_comes_over_the_network() {
         }
     }
 }
+
+#[test]
+fn a_role_with_replication_needs_no_more_unless_it_may_not_read_summaries() {
+    let Some(major) = [18, 17].into_iter().find_map(require_major) else { return };
+    let admitted = "local all,replication keeper trust\n";
+    let builder = Server::builder().major(major).checksums(true).autovacuum(false).hba(admitted);
+    let scene = Scene::with(builder.setting("summarize_wal", "on").start());
+    scene.server.sql("CREATE ROLE keeper LOGIN REPLICATION");
+    scene.server.sql("CREATE TABLE t AS SELECT generate_series(1, 20000) AS id");
+    let take = |kind| {
+        scene.server.sql("UPDATE t SET id = 0 WHERE id = 70");
+        scene.take_as("keeper", &streamed(kind))
+    };
+    take(BackupKind::Full);
+    let (taken, notes) = take(BackupKind::Incremental);
+    assert_eq!(taken.about.changes, Some(Changes::Summaries), "{notes:?}");
+    scene.server.sql("REVOKE EXECUTE ON FUNCTION pg_wal_summary_contents FROM public");
+    let (taken, notes) = take(BackupKind::Incremental);
+    assert_eq!(taken.about.changes, Some(Changes::Compared), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("may not execute")), "{notes:?}");
+}

@@ -52,8 +52,14 @@ impl Scene {
 
     /// Takes a backup; gives also what was said on the way.
     pub fn take_noting(&self, options: &TakeOptions) -> (Taken, Vec<String>) {
+        self.take_as("postgres", options)
+    }
+
+    /// As [`Scene::take_noting`], with a role that needs no password.
+    pub fn take_as(&self, role: &str, options: &TakeOptions) -> (Taken, Vec<String>) {
         let notes = Arc::new(Notes::default());
-        let taken = self.take_into(&self.repo, options, notes.clone()).unwrap();
+        let dsn = self.server.dsn_as(role, "", "postgres");
+        let taken = take_from(&dsn, &self.repo, options, notes.clone()).unwrap();
         let notes = std::mem::take(&mut *notes.0.lock().unwrap());
         (taken, notes)
     }
@@ -64,14 +70,18 @@ impl Scene {
         options: &TakeOptions,
         monitor: Arc<dyn Monitor>,
     ) -> surus_backup::Result<Taken> {
-        let target = Target::parse(&self.server.dsn("postgres")).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(take(repo, &target, options, &monitor))
+        take_from(&self.server.dsn("postgres"), repo, options, monitor)
     }
 
     pub fn take(&self, options: &TakeOptions) -> Taken {
         self.try_take(options).unwrap()
     }
+}
+
+fn take_from(dsn: &str, repo: &Repo, options: &TakeOptions, monitor: Arc<dyn Monitor>) -> surus_backup::Result<Taken> {
+    let target = Target::parse(dsn).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(take(repo, &target, options, &monitor))
 }
 
 /// Keeps what is said.
