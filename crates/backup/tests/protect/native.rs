@@ -193,6 +193,28 @@ fn where_the_server_cannot_say_what_changed_all_is_compared() {
     expect("summarize_wal is off");
 }
 
+/// A file of somebody's own that is named like one of which the server sends only blocks.
+#[test]
+fn what_the_server_sends_and_does_not_do_is_given_up_for_comparing() {
+    let Some(major) = [18, 17].into_iter().find_map(require_major) else { return };
+    let scene = summarizing(major);
+    scene.server.sql("CREATE TABLE t AS SELECT generate_series(1, 20000) AS id");
+    settle(&scene);
+    scene.take(&streamed(BackupKind::Full));
+    let database = scene.server.value("SELECT oid::text AS v FROM pg_database WHERE datname = 'postgres'");
+    let path = scene.server.data_dir().join(format!("base/{database}/INCREMENTAL.99999"));
+    fs::write(&path, b"not what it seems to be").unwrap();
+    scene.server.local().account().own(&path).unwrap();
+    // The server is left in the middle of its answer.
+    for complaint in ["could not send data to client", "connection to client lost", "aborting backup"] {
+        scene.server.expect_log(complaint);
+    }
+    let (taken, notes) = scene.take_noting(&streamed(BackupKind::Incremental));
+    assert_eq!(taken.about.changes, Some(Changes::Compared), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("/99999 is for a file that backup")), "{notes:?}");
+    is_what_the_server_has(&scene, 0);
+}
+
 #[test]
 fn a_damaged_page_that_is_not_sent_again_is_named_again() {
     let Some(major) = [18, 17].into_iter().find_map(require_major) else { return };
