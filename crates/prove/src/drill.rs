@@ -134,7 +134,9 @@ pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) ->
     let mut report = Report::begin(of, options, &survey, &chosen, started_at);
     report.swept = swept;
     report.limits = limits;
+    let polite = limits::PoliteServer::of(&place.data());
     let attempted = attempt(engine, options, &chosen, &place, monitor, &mut steps, &mut report);
+    drop(polite);
     let watch = Stopwatch::start();
     watchdog::stop_agents(place.dir());
     let removed = place.remove();

@@ -117,6 +117,7 @@ struct Job {
 
 /// Runs the command.
 pub async fn run(global: &Global, args: DrillArgs) -> Result<u8, Failure> {
+    surus_prove::limits::leave_for_own_session();
     let config = Config::load(global.config.as_deref())?;
     if let Some(name) = args.of.name.as_ref().filter(|name| !config.target.iter().any(|one| one.name == **name)) {
         let text = format!("nothing was restored: there is no [[target]] named \"{name}\" in surus.toml");
