@@ -20,6 +20,9 @@ const NICE: i32 = 19;
 /// a second, all together.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 
+/// How often it is tried at most.
+const TRIES: u32 = 5;
+
 /// Takes this process to a session of its own that waits for all others, unless a terminal could interrupt it. Where
 /// the kernel shares the processors between sessions first, nice values count only within one, and a nice process takes
 /// as much as any process of a server. Source: sched(7), "The autogroup feature".
@@ -28,7 +31,13 @@ pub fn leave_for_own_session() {
         return;
     }
     if setsid().is_ok() || getsid(None).is_ok_and(|leader| leader == getpid()) {
-        wait_for_others(Path::new("/proc/self"));
+        let said = |_: &u32| {
+            wait_for_others(Path::new("/proc/self")) || {
+                thread::sleep(LOOK_EVERY);
+                false
+            }
+        };
+        (0..TRIES).find(said);
     }
 }
 
