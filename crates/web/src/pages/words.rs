@@ -77,6 +77,7 @@ fn seconds(value: f64) -> String {
         ..0.01 => format!("{:.2} ms", value * 1e3),
         ..1.0 => format!("{:.1} ms", value * 1e3),
         ..60.0 => format!("{value:.1} s"),
+        ..120.0 => format!("{value:.0} s"),
         _ => span((value * 1000.0) as i64),
     }
 }
