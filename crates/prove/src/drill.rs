@@ -96,7 +96,7 @@ impl Options<'_> {
 pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
     let started_at = clock::now();
     let mut steps = Steps::new(options.on_step);
-    let limits = limits::be_polite();
+    let limits = limits::be_polite(options.jobs);
     let watch = Stopwatch::start();
     let left = if options.resume { unfinished(options, engine)? } else { None };
     let swept = options.scratch.sweep()?;

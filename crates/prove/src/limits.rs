@@ -41,6 +41,13 @@ pub fn leave_for_own_session() {
     }
 }
 
+/// After this process began a session of its own: one that a nice process started stays as nice.
+pub fn stay_polite() {
+    if getpriority_process(None).is_ok_and(|nice| nice >= NICE) {
+        wait_for_others(Path::new("/proc/self"));
+    }
+}
+
 /// Says it of the session of a process. False when it may not be said now.
 fn wait_for_others(process: &Path) -> bool {
     let file = process.join("autogroup");
@@ -92,8 +99,9 @@ fn processes(data: &Path) -> Vec<PathBuf> {
     children.split_whitespace().map(|pid| Path::new("/proc").join(pid)).collect()
 }
 
-/// Makes this thread, and whatever thread or process it starts from now on, wait for others. Says what was done.
-pub fn be_polite() -> String {
+/// Makes this thread, and whatever thread or process it starts from now on, wait for others, on so many processors at
+/// most. Says what was done.
+pub fn be_polite(processors: usize) -> String {
     // On Linux priorities belong to threads: the rest of this process stays as it is.
     let nice = match getpriority_process(None) {
         Ok(now) if now >= NICE => format!("nice {now}"),
@@ -103,15 +111,62 @@ pub fn be_polite() -> String {
         },
     };
     let disk = if only_idle_disk() { "the disk when it is idle" } else { "the disk is not limited: no ionice" };
-    format!("{nice}; {disk}")
+    format!("{nice} on {}; {disk}", only_processors(processors))
 }
 
-/// There is no safe call for it; the program of util-linux takes a thread's number, too.
+/// Who waits for others still makes them wait until its turn is over: it leaves processors to them.
+fn only_processors(wanted: usize) -> String {
+    let Some(given) = own_processors() else { return "all processors".into() };
+    // What was started first, and interrupts, tend to be on the first ones.
+    let taken: Vec<String> = given.iter().rev().take(wanted.max(1)).map(usize::to_string).collect();
+    match of_this_thread("taskset", &["-c", "-p", &taken.join(",")]) {
+        true => format!("{} of {} processors", taken.len(), given.len()),
+        false => "all processors: no taskset".into(),
+    }
+}
+
+/// The numbers of the processors that this thread may use.
+fn own_processors() -> Option<Vec<usize>> {
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    processors_in(list.trim())
+}
+
+/// Of a list such as `0-3,6`.
+fn processors_in(list: &str) -> Option<Vec<usize>> {
+    let mut all = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        all.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(all)
+}
+
 fn only_idle_disk() -> bool {
-    let Ok(thread) = std::fs::read_link("/proc/thread-self") else { return false };
+    of_this_thread("ionice", &["-c", "3", "-p"])
+}
+
+/// There are no safe calls for it; the programs of util-linux take a thread's number, too.
+fn of_this_thread(program: &str, arguments: &[&str]) -> bool {
+    let Ok(thread) = fs::read_link("/proc/thread-self") else { return false };
     let Some(number) = thread.file_name() else { return false };
-    let mut command = Command::new("ionice");
-    command.args(["-c", "3", "-p"]).arg(number);
+    let mut command = Command::new(program);
+    command.args(arguments).arg(number);
     let done = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     done.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_takes_one_processor_of_those_that_it_may_use() {
+        assert_eq!(processors_in("0-3,6"), Some(vec![0, 1, 2, 3, 6]));
+        assert_eq!(processors_in(""), None);
+        let said = thread::spawn(|| (own_processors().unwrap(), be_polite(1), own_processors().unwrap()));
+        let (before, said, after) = said.join().unwrap();
+        assert_eq!(after, before[before.len() - 1..], "{said}");
+        assert!(said.starts_with("nice 19 on 1 of "), "{said}");
+    }
 }

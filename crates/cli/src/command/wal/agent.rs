@@ -42,6 +42,7 @@ pub fn run(verb: AgentVerb) -> Result<u8, Failure> {
     // Out of the server's session, so that what ends the server's commands does not end it. It fails for a process that
     // leads one already, and then nothing is to be done.
     let _ = rustix::process::setsid();
+    surus_prove::limits::stay_polite();
     let monitor: Arc<dyn Monitor> = Arc::new(Log);
     let limits = limits();
     match verb {
