@@ -3,6 +3,8 @@
 /// Says less than an error of the server's own: it was told to end, or somebody connected while it started.
 const ALWAYS_EXPECTED: &[&str] = &[
     "the database system is starting up",
+    // The same of a standby, or after a crash, from 14 on.
+    "the database system is not yet accepting connections",
     "the database system is shutting down",
     "terminating connection due to administrator command",
 ];
