@@ -133,7 +133,7 @@ pub fn verify_backup(
     if let Some(parent) = manifest.about.parent.as_ref().filter(|parent| catalogue.find(parent).is_none()) {
         let (object, files) = (cluster.names.manifest(parent), Vec::new());
         verdict.faults.push(match catalogue.unreadable.get(parent) {
-            Some(why) => Fault::Damaged { object, damage: why.clone(), files },
+            Some(_) => Fault::Damaged { object, damage: "this backup builds on it".into(), files },
             None => Fault::Missing { object, files },
         });
     }

@@ -34,6 +34,17 @@ fn to(goal: Goal) -> RecoveryTarget {
     RecoveryTarget { goal, ..RecoveryTarget::default() }
 }
 
+/// Three more commits, and a restore to the end of the archive has every row.
+fn all_comes_back(room: &mut Room) {
+    let rows = room.commit(3);
+    room.archive_all();
+    let options = room.options("restored", RecoveryTarget::default());
+    room.plan(&options).unwrap().carry_out(&Silent).unwrap();
+    room.verify_with_postgresql(&options.to);
+    let (server, _) = room.start(&options);
+    assert_eq!(restored_rows(&server), rows);
+}
+
 #[test]
 fn a_full_backup_comes_back_to_the_latest_commit() {
     each_major(|major| {
@@ -65,13 +76,7 @@ fn a_backup_over_the_network_comes_back_like_any_other() {
         room.commit(3);
         let taken = room.back_up_with(&options);
         assert!(taken.about.parent.is_some() && taken.about.method == Method::Stream);
-        let rows = room.commit(3);
-        room.archive_all();
-        let options = room.options("restored", RecoveryTarget::default());
-        room.plan(&options).unwrap().carry_out(&Silent).unwrap();
-        room.verify_with_postgresql(&options.to);
-        let (server, _) = room.start(&options);
-        assert_eq!(restored_rows(&server), rows, "on {major}");
+        all_comes_back(&mut room);
     }
 }
 
@@ -89,13 +94,7 @@ fn backups_of_what_the_server_says_changed_come_back_like_any_other() {
             let taken = room.back_up_with(&options);
             assert_eq!(taken.about.changes, Some(Changes::Summaries), "on {major}");
         }
-        let rows = room.commit(3);
-        room.archive_all();
-        let options = room.options("restored", RecoveryTarget::default());
-        room.plan(&options).unwrap().carry_out(&Silent).unwrap();
-        room.verify_with_postgresql(&options.to);
-        let (server, _) = room.start(&options);
-        assert_eq!(restored_rows(&server), rows, "on {major}");
+        all_comes_back(&mut room);
     }
 }
 

@@ -70,7 +70,10 @@ impl PoliteServer {
         let thread = thread::spawn(move || {
             let mut told = HashSet::new();
             while !until.load(Ordering::Relaxed) {
-                for process in processes(&data) {
+                let now = processes(&data);
+                // Its number may be another process's by now.
+                told.retain(|process| now.contains(process));
+                for process in now {
                     if !told.contains(&process) && wait_for_others(&process) {
                         told.insert(process);
                     }
@@ -159,6 +162,29 @@ fn of_this_thread(program: &str, arguments: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_process_of_the_server_waits_for_others() {
+        if !Path::new("/proc/self/autogroup").exists() {
+            eprintln!("skipped: this kernel does not share the processors between sessions");
+            return;
+        }
+        let server = surus_testkit::Server::start();
+        let _polite = PoliteServer::of(&server.data_dir());
+        let limit = surus_core::clock::Deadline::after(Duration::from_secs(60));
+        let waits = |process: &PathBuf| {
+            let said = fs::read_to_string(process.join("autogroup"));
+            said.is_ok_and(|text| text.trim_end().ends_with("nice 19"))
+        };
+        loop {
+            let all = processes(&server.data_dir());
+            if !all.is_empty() && all.iter().all(waits) {
+                return;
+            }
+            assert!(!limit.passed(), "{all:?}");
+            thread::sleep(LOOK_EVERY);
+        }
+    }
 
     #[test]
     fn a_drill_takes_one_processor_of_those_that_it_may_use() {
