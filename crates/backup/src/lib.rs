@@ -16,6 +16,7 @@ pub mod error;
 pub mod expire;
 pub mod hook;
 pub mod manifest;
+pub mod pace;
 pub mod protection;
 pub mod repo;
 pub mod restore;

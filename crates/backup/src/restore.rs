@@ -23,6 +23,7 @@ use crate::{
     control::{self, Control},
     error::{BackupError, Result},
     manifest::{About, FileEntry},
+    pace::Pace,
     repo::{
         Cluster,
         container::{Kind, OBJECT_HEADER, ObjectReader},
@@ -69,6 +70,9 @@ pub struct RestoreOptions {
     pub fetch: Vec<String>,
     /// Leave the settings for archiving as they are.
     pub keep_archiving: bool,
+    /// Wait until everything is on the disk. What is thrown away soon need not be, and whoever else writes to that
+    /// filesystem waits as well.
+    pub durable: bool,
 }
 
 /// What a restore would do, for people and programs.
@@ -173,12 +177,20 @@ impl Plan {
     /// # Errors
     /// When it was not done; the directory stays marked as unfinished, and no server can be started in it.
     pub fn carry_out(&self, monitor: &dyn Monitor) -> Result<Restored> {
+        self.carry_out_at(None, monitor)
+    }
+
+    /// As [`Self::carry_out`], and gives way to others.
+    ///
+    /// # Errors
+    /// As [`Self::carry_out`].
+    pub fn carry_out_at(&self, pace: Option<&Pace<'_>>, monitor: &dyn Monitor) -> Result<Restored> {
         let watch = Stopwatch::start();
         let manifest = self.chain.newest();
         let (about, files) = (&manifest.about, &manifest.files);
         let group_may_read = files.iter().any(|file| file.path == "PG_VERSION" && file.mode & 0o040 != 0);
         self.tree.make_roots(if group_may_read { 0o750 } else { 0o700 })?;
-        let disks = self.disks()?;
+        let disks = if self.options.durable { self.disks()? } else { Vec::new() };
         let claim = Claim::take(&self.tree.data, about, &self.tree.spaces)?;
         let compare = self.outline.way != Way::Fresh;
         let files_removed = if compare { self.tree.remove_others(manifest)? } else { 0 };
@@ -201,6 +213,7 @@ impl Plan {
             pieces: &pieces,
             groups: &groups,
             made_late: &made_late,
+            pace,
             monitor,
             next: AtomicUsize::new(0),
             done: AtomicU64::new(0),
@@ -579,6 +592,7 @@ mod tests {
             workers: 1,
             fetch: Vec::new(),
             keep_archiving: false,
+            durable: true,
         };
         let choose = |backup| choose(&cluster, &options(backup));
         assert_eq!(choose(None).unwrap().backup, "b");

@@ -187,7 +187,7 @@ async fn fill(place: &mut Place, wanted: &Wanted<'_>, monitor: &dyn Monitor) -> 
     keeper::begin(wanted.keeper, place)?;
     let mut steps = Steps { watch: Stopwatch::start(), began: clock::now(), steps: Vec::new() };
     let target = RecoveryTarget { action: Action::Promote, ..wanted.target.clone() };
-    let order = Order { backup: None, target: &target, place, jobs: wanted.jobs, monitor };
+    let order = Order { backup: None, target: &target, place, jobs: wanted.jobs, pace: None, monitor };
     let landed = wanted.engine.restore(&order)?;
     steps.done("restore", format!("backup {}, {} bytes", landed.label, landed.bytes));
     // Its snapshots would keep the values that are masked.

@@ -38,6 +38,7 @@ use std::{
     time::Duration,
 };
 use step::{Found, Steps};
+use surus_backup::pace::Pace;
 use surus_core::{
     clock::{self, Stopwatch},
     code::{self, Code},
@@ -64,6 +65,8 @@ pub struct Options<'a> {
     /// Bytes that stay free on the scratch filesystem; none: [`aim::reserve`].
     pub reserve: Option<u64>,
     pub jobs: usize,
+    /// How fast it goes while others use the machine.
+    pub pace: &'a Pace<'a>,
     /// Indexes are compared level by level, too.
     pub deep: bool,
     /// How long recovery may take.
@@ -96,7 +99,7 @@ impl Options<'_> {
 pub fn run(engine: &dyn Engine, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
     let started_at = clock::now();
     let mut steps = Steps::new(options.on_step);
-    let limits = limits::be_polite(options.jobs);
+    let limits = limits_said(limits::be_polite(options.jobs), options.pace);
     let watch = Stopwatch::start();
     let left = if options.resume { unfinished(options, engine)? } else { None };
     let swept = options.scratch.sweep()?;
@@ -238,6 +241,14 @@ fn survey_found(engine: &dyn Engine, survey: &crate::engine::Survey) -> Found {
     Found::good(text).with(survey.gaps.iter().map(gap).chain(survey.notes.iter().cloned()).collect())
 }
 
+/// The limits, for the report.
+fn limits_said(polite: String, pace: &Pace<'_>) -> String {
+    match pace.rate() {
+        0 => polite,
+        rate => format!("{polite}; {}/s while others use the machine", Bytes(rate)),
+    }
+}
+
 /// Everything from the restore to the last look at the copy's files.
 fn attempt(
     engine: &dyn Engine,
@@ -257,7 +268,7 @@ fn attempt(
     let Some(mut started) = restore::server(options, chosen, &landed, place, monitor, steps, report) else {
         return Ok(());
     };
-    let Some(bench) = restore::answers(&started.server, began, steps, report) else {
+    let Some(bench) = restore::answers(&started.server, began, options.pace, steps, report) else {
         report.log_excerpt = started.server.log_tail();
         return Ok(());
     };
@@ -289,7 +300,7 @@ fn attempt(
             true => {
                 let server = report.original();
                 let look = pages::Look { data: &landed.data, place, checksums, names: &names, server: &server };
-                pages::look(&look, monitor, &mut report.measured)
+                pages::look(&look, options.pace, monitor, &mut report.measured)
             }
             false => Found::unknown("the server still runs: its files were not looked at"),
         },
@@ -317,8 +328,8 @@ fn look(
             steps.add(name, watch, found);
         }
     };
-    step("heap", &mut |measured| structure::heaps(bench, &server, monitor, measured));
-    step("btree", &mut |measured| structure::indexes(bench, &server, options.deep, monitor, measured));
+    step("heap", &mut |measured| structure::heaps(bench, &server, options.pace, monitor, measured));
+    step("btree", &mut |measured| structure::indexes(bench, &server, options, monitor, measured));
     step("invariants", &mut |_| invariant::all(bench, &options.invariants));
     let mut counted = Counted::default();
     let recovered = loss::recovered_to(chosen, arrival);

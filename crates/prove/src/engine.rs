@@ -33,6 +33,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
 use surus_backup::{
+    pace::Pace,
     restore::target::{Goal, RecoveryTarget},
     wal::name::Segment,
 };
@@ -124,6 +125,8 @@ pub struct Order<'a> {
     pub place: &'a Place,
     /// Processes or threads.
     pub jobs: usize,
+    /// Gives way to others, where the engine can.
+    pub pace: Option<&'a Pace<'a>>,
     pub monitor: &'a dyn Monitor,
 }
 

@@ -170,14 +170,14 @@ mod tests {
             return;
         }
         let server = surus_testkit::Server::start();
-        let _polite = PoliteServer::of(&server.data_dir());
+        let _polite = PoliteServer::of(server.data_dir());
         let limit = surus_core::clock::Deadline::after(Duration::from_secs(60));
         let waits = |process: &PathBuf| {
             let said = fs::read_to_string(process.join("autogroup"));
             said.is_ok_and(|text| text.trim_end().ends_with("nice 19"))
         };
         loop {
-            let all = processes(&server.data_dir());
+            let all = processes(server.data_dir());
             if !all.is_empty() && all.iter().all(waits) {
                 return;
             }

@@ -285,7 +285,8 @@ fn fill(place: &mut Place, wanted: &Wanted<'_>, key: Key, monitor: &dyn Monitor)
     keeper::begin(wanted.keeper, place)?;
     let watch = Stopwatch::start();
     let target = RecoveryTarget { action: Action::Promote, ..wanted.target.clone() };
-    let order = Order { backup: wanted.backup.as_deref(), target: &target, place, jobs: wanted.jobs, monitor };
+    let order =
+        Order { backup: wanted.backup.as_deref(), target: &target, place, jobs: wanted.jobs, pace: None, monitor };
     let landed = wanted.engine.restore(&order)?;
     let restore_seconds = watch.elapsed().as_secs_f64();
     let wish = Wish { action: Action::Promote, within: wanted.within, port: None, settings: Vec::new() };

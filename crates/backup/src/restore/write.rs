@@ -9,6 +9,7 @@ use crate::{
     chain::Chain,
     error::{BackupError, Result},
     manifest::{ChunkEntry, FileEntry},
+    pace::Pace,
     repo::{
         Cluster,
         container::{Damage, Kind, OBJECT_HEADER, ObjectReader},
@@ -37,6 +38,7 @@ pub struct Writer<'a> {
     pub groups: &'a [Group],
     /// Files that are made when their first blocks come: all of theirs are in one chunk.
     pub made_late: &'a HashSet<u32>,
+    pub pace: Option<&'a Pace<'a>>,
     pub monitor: &'a dyn Monitor,
     pub next: AtomicUsize,
     pub done: AtomicU64,
@@ -145,6 +147,9 @@ impl Writer<'_> {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if done >> 23 != (done - bytes) >> 23 {
             self.monitor.advance("bytes", done);
+        }
+        if let Some(pace) = self.pace {
+            pace.spend(bytes);
         }
         Ok(())
     }

@@ -108,6 +108,7 @@ pub fn restored(cluster: &Cluster, to: &Path) -> surus_backup::Result<BTreeMap<S
         workers: 2,
         fetch: vec!["/bin/false".into()],
         keep_archiving: false,
+        durable: true,
     };
     Plan::make(cluster, &options)?.carry_out(&Silent)?;
     let mut sums = BTreeMap::new();

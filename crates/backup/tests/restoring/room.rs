@@ -268,6 +268,7 @@ impl Room {
             workers: 2,
             fetch: self.fetch(),
             keep_archiving: false,
+            durable: true,
         }
     }
 

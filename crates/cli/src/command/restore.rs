@@ -221,6 +221,7 @@ fn options(args: &RestoreArgs, cluster: u64) -> Result<RestoreOptions, Failure> 
         workers: args.jobs.map_or_else(super::backup::processors, usize::from),
         fetch: fetch(&args.repo, cluster)?,
         keep_archiving: args.keep_archiving,
+        durable: true,
     })
 }
 

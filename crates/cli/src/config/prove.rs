@@ -17,6 +17,8 @@ pub struct ProveConfig {
     pub reserve: Option<Size>,
     /// Threads of a drill.
     pub jobs: Option<u16>,
+    /// Bytes a second of a drill while others use the machine; 0: no limit.
+    pub rate: Option<Size>,
     /// Who is told of a proof that failed, by a POST of JSON.
     pub webhook: Option<Webhook>,
     /// A command that gets the same on its standard input.

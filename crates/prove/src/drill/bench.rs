@@ -39,6 +39,13 @@ pub struct Relation {
     pub pages: i64,
 }
 
+impl Relation {
+    /// About how long it is, where pages are as long as they mostly are.
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.pages).unwrap_or(0) * 8192
+    }
+}
+
 /// A database of the copy and what is in it.
 #[derive(Debug)]
 pub struct Database {

@@ -19,7 +19,10 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
 };
-use surus_backup::control::{self, Control};
+use surus_backup::{
+    control::{self, Control},
+    pace::Pace,
+};
 use surus_core::monitor::Monitor;
 use surus_pg::quote::shell as word;
 
@@ -59,7 +62,7 @@ pub struct Look<'a> {
 }
 
 /// Looks at all of them.
-pub fn look(look: &Look<'_>, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
+pub fn look(look: &Look<'_>, pace: &Pace<'_>, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
     let Look { data, place, checksums, names, server } = *look;
     let control = fs::read(data.join(control::PATH)).ok().and_then(|bytes| Control::parse(&bytes).ok());
     let Some(geometry) = control.and_then(|control| Geometry::of(&control)) else {
@@ -69,7 +72,7 @@ pub fn look(look: &Look<'_>, monitor: &dyn Monitor, measured: &mut Measured) -> 
     let files = files(data, place, geometry, &mut seen.unread);
     monitor.begin("files", Some(files.len() as u64));
     for file in &files {
-        if let Err(error) = one(file, geometry, checksums, names, &mut seen) {
+        if let Err(error) = one(file, geometry, checksums, names, pace, &mut seen) {
             seen.unread.push(format!("{}: {error}", file.relative));
         }
         seen.files += 1;
@@ -168,6 +171,7 @@ fn one(
     geometry: Geometry,
     checksums: bool,
     names: &Names,
+    pace: &Pace<'_>,
     seen: &mut Seen,
 ) -> std::io::Result<()> {
     let mut input = File::open(&file.path)?;
@@ -177,6 +181,7 @@ fn one(
     let mut bad = Vec::new();
     loop {
         let filled = fill(&mut input, &mut buffer)?;
+        pace.spend(filled as u64);
         for page in buffer[..filled].chunks(size) {
             if page.len() < size {
                 // The server cuts such an end off itself when it needs the place.

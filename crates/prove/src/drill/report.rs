@@ -37,6 +37,8 @@ const OF_RTO: &[&str] = &["restore", "recovery", "answer"];
 pub struct Measured {
     /// From the start of the restore until the promoted server answered.
     pub rto_seconds: Option<f64>,
+    /// How much of that the drill waited because others used the machine.
+    pub held_seconds: Option<f64>,
     /// Of the restored files.
     pub bytes: Option<u64>,
     pub tables: Option<u64>,
@@ -299,6 +301,7 @@ fn measures(report: &Report) -> Vec<Measure> {
     };
     let count = |value: Option<u64>| value.map(|value| value as f64);
     put("rto", measured.rto_seconds, "s");
+    put("rto_held_back", measured.held_seconds, "s");
     put("rpo", report.loss.map(|loss| loss.rpo_seconds), "s");
     let exact = report.loss.map(|loss| f64::from(u8::from(loss.source == Source::Heartbeat)));
     put("rpo_is_exact", exact, "bool");

@@ -14,6 +14,7 @@ use crate::{
     scratch::Place,
 };
 use surus_backup::{
+    pace::Pace,
     restore::{
         start::Arrival,
         target::{Action, Goal},
@@ -44,6 +45,8 @@ const OF_THIS_MACHINE: &[Code] = &[
 
 /// What the server says when no transaction after the target time is in the archive.
 const NOT_REACHED: &str = "recovery ended before configured recovery target was reached";
+/// Seconds held back that are worth a word.
+const TOLD: f64 = 0.1;
 /// How much of the server's log a proof keeps, in lines.
 const LOG_LINES: usize = 30;
 
@@ -58,7 +61,8 @@ pub fn files(
 ) -> Result<Option<Landed>> {
     let watch = Stopwatch::start();
     let label = Some(chosen.backup.label.as_str()).filter(|label| !label.is_empty());
-    let order = Order { backup: label, target: &chosen.target, place, jobs: options.jobs, monitor };
+    let order =
+        Order { backup: label, target: &chosen.target, place, jobs: options.jobs, pace: Some(options.pace), monitor };
     match engine.restore(&order) {
         Ok(landed) => {
             let rate = landed.bytes as f64 / watch.elapsed().as_secs_f64().max(0.001);
@@ -215,14 +219,25 @@ fn excerpt(log: &str) -> String {
 }
 
 /// The first answer, which ends the recovery time; then what there is to be looked at is read.
-pub fn answers(server: &LocalServer, began: Stopwatch, steps: &mut Steps<'_>, report: &mut Report) -> Option<Bench> {
+pub fn answers(
+    server: &LocalServer,
+    began: Stopwatch,
+    pace: &Pace<'_>,
+    steps: &mut Steps<'_>,
+    report: &mut Report,
+) -> Option<Bench> {
     let watch = Stopwatch::start();
     match Bench::open(server) {
         Ok(mut bench) => {
             let rto = began.elapsed().as_secs_f64();
             report.measured.rto_seconds = Some(rto);
             bench.read_all();
-            let text = format!("{} after the restore began", human_seconds(rto));
+            let held = pace.held().as_secs_f64();
+            let mut text = format!("{} after the restore began", human_seconds(rto));
+            if held >= TOLD {
+                report.measured.held_seconds = Some(held);
+                text += &format!(", {} of them held back while others used the machine", human_seconds(held));
+            }
             steps.add("answer", watch, Found::good(text));
             Some(bench)
         }

@@ -4,11 +4,13 @@
 //! at, whatever is found, and all that are damaged are named.
 
 use super::{
+    Options,
     bench::{Amcheck, Bench, Database, Line, Relation},
     counted,
     report::Measured,
     step::{Found, short},
 };
+use surus_backup::pace::Pace;
 use surus_core::monitor::Monitor;
 use surus_pg::quote::{ident, shell as word};
 
@@ -78,7 +80,7 @@ fn block_in(line: &str) -> Option<u32> {
 }
 
 /// Every table with its TOAST table, in every database. `server` is the original, as surus knows it.
-pub fn heaps(bench: &Bench, server: &str, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
+pub fn heaps(bench: &Bench, server: &str, pace: &Pace<'_>, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
     let mut look = Look::default();
     let wanted = |relation: &&Relation| matches!(relation.kind, 'r' | 't' | 'm');
     let total = each(bench).filter(|(_, relation)| wanted(relation)).count();
@@ -94,6 +96,7 @@ pub fn heaps(bench: &Bench, server: &str, monitor: &dyn Monitor, measured: &mut 
         let mut line = bench.line(&database.name);
         for relation in relations.iter().filter(wanted).filter(|relation| number == 0 || !relation.shared) {
             heap(&mut line, database, relation, &mut look);
+            pace.spend(relation.bytes());
             monitor.advance("tables", look.sound + look.damaged.len() as u64);
         }
         line.close();
@@ -199,7 +202,13 @@ pub(super) fn said(error: &surus_pg::AskError) -> String {
 }
 
 /// Every B-tree index, in every database, compared with its table.
-pub fn indexes(bench: &Bench, server: &str, deep: bool, monitor: &dyn Monitor, measured: &mut Measured) -> Found {
+pub fn indexes(
+    bench: &Bench,
+    server: &str,
+    options: &Options<'_>,
+    monitor: &dyn Monitor,
+    measured: &mut Measured,
+) -> Found {
     let mut look = Look::default();
     let mut others = 0u64;
     let mut invalid = Vec::new();
@@ -217,7 +226,7 @@ pub fn indexes(bench: &Bench, server: &str, deep: bool, monitor: &dyn Monitor, m
                 ));
                 continue;
             }
-            match database.amcheck.as_ref().map(|amcheck| index_check(amcheck, index, deep)) {
+            match database.amcheck.as_ref().map(|amcheck| index_check(amcheck, index, options.deep)) {
                 Ok(Some(sql)) => match line.ask(&sql) {
                     Ok(_) => look.sound += 1,
                     Err(error) => look.damage(database, index, vec![said(&error)]),
@@ -225,6 +234,7 @@ pub fn indexes(bench: &Bench, server: &str, deep: bool, monitor: &dyn Monitor, m
                 Ok(None) => others += 1,
                 Err(_) => {}
             }
+            options.pace.spend(index.bytes());
             monitor.advance("indexes", look.sound + look.damaged.len() as u64 + others);
         }
         line.close();

@@ -1,7 +1,10 @@
 //! surus's own repository.
 
 use super::{Archive, Engine, Held, Kept, Kind, Landed, Order, Survey};
-use crate::error::{ProveError, Result};
+use crate::{
+    error::{ProveError, Result},
+    scratch::Purpose,
+};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use surus_backup::{
@@ -108,13 +111,14 @@ impl Engine for Surus {
             workers: order.jobs,
             fetch: self.fetch.clone(),
             keep_archiving: false,
+            durable: order.place.mark.purpose == Purpose::Clone,
         };
         let plan = Plan::make(&self.cluster, &options)?;
         // Its server could not recover: that is said before the files are written.
         if let Some(trouble) = &plan.outline.fetch_trouble {
             return Err(ProveError::refused(code::RESTORE_FETCH, format!("nothing was restored: {trouble}")));
         }
-        let restored = plan.carry_out(order.monitor)?;
+        let restored = plan.carry_out_at(order.pace, order.monitor)?;
         Ok(Landed {
             data: plan.outline.to.clone(),
             label: restored.label,

@@ -183,7 +183,7 @@ pub fn restore(engine: &dyn Engine, target: &RecoveryTarget) -> Result<Good, Str
     let dir = directory();
     let scratch = Scratch::at(dir.path().join("scratch"));
     let place = scratch.make(Purpose::Drill, "test", serde_json::Value::Null).unwrap();
-    let order = Order { backup: None, target, place: &place, jobs: 2, monitor: &Silent };
+    let order = Order { backup: None, target, place: &place, jobs: 2, pace: None, monitor: &Silent };
     let landed = engine.restore(&order).map_err(|error| error.to_string())?;
     let wish =
         copy::Wish { action: Action::Promote, within: Duration::from_secs(120), port: None, settings: Vec::new() };

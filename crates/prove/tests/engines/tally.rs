@@ -2,6 +2,7 @@
 
 use crate::scene::directory;
 use std::{sync::atomic::AtomicBool, time::Duration};
+use surus_backup::pace::Pace;
 use surus_core::{monitor::Silent, proof::Outcome};
 use surus_prove::{
     drill::{self, Options, State, Step, aim::Aim},
@@ -120,6 +121,7 @@ fn drill(engine: &dyn Engine, aim: Aim, label: Option<&str>) -> Result<drill::Re
         scratch: Scratch::at(dir.path().join("scratch")),
         reserve: Some(0),
         jobs: 2,
+        pace: &Pace::new(0, &cancelled),
         deep: false,
         within: Duration::from_secs(120),
         invariants: Vec::new(),
