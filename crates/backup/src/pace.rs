@@ -19,7 +19,9 @@ use surus_core::clock::Stopwatch;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// From this share of one processor on they do.
 const IN_USE: f64 = 0.10;
-/// So far it may be ahead: sleeps are not shorter.
+/// So far work may be ahead of its rate: a small cluster is through before anybody notices.
+const AHEAD: Duration = Duration::from_secs(1);
+/// Sleeps are not shorter.
 const SLACK: Duration = Duration::from_millis(5);
 /// The longest single sleep: others may leave meanwhile.
 const NAP: Duration = Duration::from_millis(250);
@@ -90,7 +92,7 @@ impl<'a> Pace<'a> {
         if !state.others || self.over.load(Ordering::Relaxed) {
             state.due = now;
         }
-        let ahead = state.due.saturating_sub(now);
+        let ahead = state.due.saturating_sub(now + AHEAD);
         if ahead <= SLACK {
             return None;
         }
@@ -173,7 +175,7 @@ mod tests {
                 }
             });
             let watch = Stopwatch::start();
-            for _ in 0..10 {
+            for _ in 0..15 {
                 pace.spend(2 << 20);
             }
             let took = watch.elapsed();
