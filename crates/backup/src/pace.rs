@@ -29,8 +29,8 @@ const NAP: Duration = Duration::from_millis(250);
 /// A rate for all threads of one piece of work. They are expected to be niced: what is not counts as others' work.
 #[derive(Debug)]
 pub struct Pace<'a> {
-    /// Bytes a second; 0 is as fast as it can.
-    rate: u64,
+    /// Bytes a second; none: as fast as it can.
+    rate: Option<u64>,
     over: &'a AtomicBool,
     begun: Stopwatch,
     state: Mutex<State>,
@@ -49,8 +49,8 @@ struct State {
 }
 
 impl<'a> Pace<'a> {
-    /// So many bytes a second at most; 0: as fast as it can. Nobody waits any more once `over` is set.
-    pub fn new(rate: u64, over: &'a AtomicBool) -> Self {
+    /// So many bytes a second at most; none: as fast as it can. Nobody waits any more once `over` is set.
+    pub fn new(rate: Option<u64>, over: &'a AtomicBool) -> Self {
         let state = State {
             due: Duration::ZERO,
             looked: Stopwatch::start(),
@@ -66,12 +66,11 @@ impl<'a> Pace<'a> {
 
     /// So many bytes were read or written: waits until the next may be.
     pub fn spend(&self, bytes: u64) {
-        if self.rate == 0 {
-            return;
-        }
+        let Some(rate) = self.rate else { return };
         {
             let mut state = self.lock();
-            state.due = state.due.max(self.begun.elapsed()) + Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+            state.due =
+                state.due.max(self.begun.elapsed()) + Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
         }
         while let Some(nap) = self.nap() {
             thread::sleep(nap);
@@ -103,13 +102,13 @@ impl<'a> Pace<'a> {
         Some(ahead.min(NAP))
     }
 
-    /// How long work was held back so far.
+    /// How long work was held back so far: the time in which at least one thread waited.
     pub fn held(&self) -> Duration {
         self.lock().held
     }
 
-    /// The rate in bytes a second; 0: none.
-    pub fn rate(&self) -> u64 {
+    /// The rate in bytes a second.
+    pub fn rate(&self) -> Option<u64> {
         self.rate
     }
 
@@ -165,7 +164,7 @@ mod tests {
     #[test]
     fn it_holds_back_as_long_as_somebody_works_and_none_waits_when_it_is_over() {
         let over = AtomicBool::new(false);
-        let pace = Pace::new(10 << 20, &over);
+        let pace = Pace::new(Some(10 << 20), &over);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -186,7 +185,7 @@ mod tests {
         over.store(true, Ordering::Relaxed);
         let watch = Stopwatch::start();
         pace.spend(1 << 40);
-        Pace::new(0, &AtomicBool::new(false)).spend(1 << 40);
+        Pace::new(None, &AtomicBool::new(false)).spend(1 << 40);
         assert!(watch.elapsed() < Duration::from_secs(5));
     }
 }

@@ -17,6 +17,7 @@ use surus_core::{
     finding::Finding,
     monitor::Silent,
     protection::{ProtectedBackup, Protection},
+    version::Version,
 };
 use surus_pg::{Manners, Session, Target};
 use surus_testkit::{Builder, Server};
@@ -347,6 +348,12 @@ struct Seen {
     unprivileged: TargetReport,
 }
 
+impl Seen {
+    fn found(&self, check: &Check) -> Vec<&Finding> {
+        self.privileged.findings.iter().filter(|finding| finding.id == check.id).collect()
+    }
+}
+
 fn seen() -> &'static BTreeMap<u16, Seen> {
     static SEEN: OnceLock<BTreeMap<u16, Seen>> = OnceLock::new();
     SEEN.get_or_init(|| surus_testkit::majors().into_iter().map(|major| (major, look(major))).collect())
@@ -381,7 +388,7 @@ fn look(major: u16) -> Seen {
 /// The well-kept cluster gives no finding of this check on any major.
 pub(crate) fn clean(check: &Check) {
     for (major, seen) in seen() {
-        let found: Vec<_> = seen.privileged.findings.iter().filter(|finding| finding.id == check.id).collect();
+        let found = seen.found(check);
         // The machine that runs the tests is nobody's well-kept host: it may have a full disk or save power.
         let machine = check.group() == "host";
         assert!(machine || found.is_empty(), "on PostgreSQL {major}: {found:#?}");
@@ -393,6 +400,12 @@ pub(crate) fn clean(check: &Check) {
             assert!(fine, "on PostgreSQL {major}: {unknown:?}");
         }
     }
+}
+
+/// The findings of this check on the well-kept cluster of each version that is here.
+pub(crate) fn on_well_kept(check: &Check) -> Vec<(Version, Vec<&'static Finding>)> {
+    let version = |seen: &Seen| Version::from_text(seen.privileged.version.as_deref().unwrap()).unwrap();
+    seen().values().map(|seen| (version(seen), seen.found(check))).collect()
 }
 
 /// A role that may only log in gets unknown where privileges are needed, and else the same as a superuser.

@@ -244,8 +244,8 @@ fn survey_found(engine: &dyn Engine, survey: &crate::engine::Survey) -> Found {
 /// The limits, for the report.
 fn limits_said(polite: String, pace: &Pace<'_>) -> String {
     match pace.rate() {
-        0 => polite,
-        rate => format!("{polite}; {}/s while others use the machine", Bytes(rate)),
+        None => polite,
+        Some(rate) => format!("{polite}; {}/s while others use the machine", Bytes(rate)),
     }
 }
 

@@ -1,6 +1,9 @@
 //! `[prove]` and `[[invariant]]`: restored copies, and what must hold in them.
 
-use super::{Config, SecretRef, quantity::Size};
+use super::{
+    Config, SecretRef,
+    quantity::{Rate, Size},
+};
 use crate::failure::Failure;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -17,8 +20,8 @@ pub struct ProveConfig {
     pub reserve: Option<Size>,
     /// Threads of a drill.
     pub jobs: Option<u16>,
-    /// Bytes a second of a drill while others use the machine; 0: no limit.
-    pub rate: Option<Size>,
+    /// How fast a drill goes while others use the machine.
+    pub rate: Option<Rate>,
     /// Who is told of a proof that failed, by a POST of JSON.
     pub webhook: Option<Webhook>,
     /// A command that gets the same on its standard input.

@@ -11,6 +11,10 @@ pub struct Span(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
 
+/// Bytes a second, written as a size, or `none` for no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(pub Option<u64>);
+
 impl Span {
     /// Reads one.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -37,6 +41,16 @@ impl Span {
     }
 }
 
+impl Rate {
+    /// Reads one.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        crate::args::size(text).map(|bytes| Self(Some(bytes))).map_err(|error| format!("{error}; none: no limit"))
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
@@ -60,6 +74,12 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +93,15 @@ mod tests {
         }
         for bad in ["", "10", "s", "-1s", "1.5s", "10 s", "99999999999999999999y", "10sec"] {
             assert!(Span::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_size_or_none() {
+        assert_eq!(Rate::parse("50MB"), Ok(Rate(Some(50 << 20))));
+        assert_eq!(Rate::parse("none"), Ok(Rate(None)));
+        for bad in ["", "0MB", "quick", "50"] {
+            assert!(Rate::parse(bad).unwrap_err().contains("none"), "{bad}");
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Sound backups are proven, in the oldest and the newest major; what the user's rules say counts.
 
 use crate::room::{Room, step, text_of};
+use serde_json::Value;
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 use surus_testkit::require_major;
 
 #[test]
@@ -94,4 +100,28 @@ fn without_room_or_backup_nothing_is_begun() {
     assert!(refused.contains(&room.path("state-copies").display().to_string()), "{refused}");
     let unknown = room.run(&["prove", "restore", "other"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", text_of(&unknown));
+}
+
+#[test]
+fn it_is_held_back_while_others_work() {
+    let room = Room::new(require_major(18).unwrap_or(15));
+    room.back_up();
+    let done = AtomicBool::new(false);
+    let [held, free] = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                number = black_box(number.wrapping_mul(31).wrapping_add(7));
+            }
+        });
+        let held = room.drill(&["--rate", "5MB"]);
+        room.configure("[prove]\nrate = 'none'\n");
+        let free = room.drill(&[]);
+        done.store(true, Ordering::Relaxed);
+        [held, free]
+    });
+    let seconds = |value: &Value| value["report"]["measured"]["held_seconds"].as_f64().unwrap_or(0.0);
+    let named = |value: &Value| value["report"]["limits"].as_str().unwrap().contains("/s while others");
+    assert!(held.0 == Some(0) && seconds(&held.1) > 1.0 && named(&held.1), "{:#}", held.1);
+    assert!(free.0 == Some(0) && seconds(&free.1) == 0.0 && !named(&free.1), "{:#}", free.1);
 }

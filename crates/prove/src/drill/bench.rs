@@ -40,7 +40,8 @@ pub struct Relation {
 }
 
 impl Relation {
-    /// About how long it is, where pages are as long as they mostly are.
+    /// About how long it is: what the catalog says, where pages are as long as they mostly are. A table that was never
+    /// vacuumed or analyzed has no pages there.
     pub fn bytes(&self) -> u64 {
         u64::try_from(self.pages).unwrap_or(0) * 8192
     }

@@ -121,7 +121,7 @@ fn drill(engine: &dyn Engine, aim: Aim, label: Option<&str>) -> Result<drill::Re
         scratch: Scratch::at(dir.path().join("scratch")),
         reserve: Some(0),
         jobs: 2,
-        pace: &Pace::new(0, &cancelled),
+        pace: &Pace::new(None, &cancelled),
         deep: false,
         within: Duration::from_secs(120),
         invariants: Vec::new(),

@@ -96,7 +96,20 @@ mod tests {
     use jiff::civil::date;
     use surus_core::{release, version::Version};
 
-    check_tests!(CHECK);
+    /// The packages of the machine that runs the tests may lack a minor release; nothing else is found.
+    #[test]
+    fn a_well_kept_cluster_lacks_at_most_what_its_packages_lack() {
+        for (version, found) in on_well_kept(&CHECK) {
+            let missing = behind(None, version, release::of(version).unwrap()).map(|finding| finding.title);
+            let titles: Vec<_> = found.iter().map(|finding| &finding.title).collect();
+            assert_eq!(titles, Vec::from_iter(&missing), "on PostgreSQL {version}");
+        }
+    }
+
+    #[test]
+    fn without_privilege_it_is_unknown() {
+        unprivileged(&CHECK);
+    }
 
     /// A server's version cannot be seeded, so the two judgements are asked with versions and days of our choice.
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     command::restore::time_of,
     config::{
         Config,
-        quantity::{Size, Span},
+        quantity::{Rate, Size, Span},
     },
     copies::ScratchArgs,
     failure::Failure,
@@ -35,7 +35,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How many earlier drills are looked through for counts to compare with.
 const EARLIER: u32 = 100;
 /// Bytes a second of a drill while others use the machine.
-const RATE: u64 = 50 << 20;
+const RATE: Rate = Rate(Some(50 << 20));
 /// How long a drill that is interrupted may take to end in good order.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -81,9 +81,9 @@ pub struct DrillArgs {
     /// Threads that read, unpack and write [default: jobs in surus.toml, else 1]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
-    /// At most so much a second while others use the machine; 0MB: no limit [default: rate in surus.toml, else 50MB]
-    #[arg(long, value_name = "SIZE", value_parser = crate::args::size)]
-    pub rate: Option<u64>,
+    /// At most so much a second while others use the machine, or none [default: rate in surus.toml, else 50MB]
+    #[arg(long, value_name = "SIZE", value_parser = Rate::parse)]
+    pub rate: Option<Rate>,
     /// How long recovery may take
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = Span::parse)]
     pub recovery_timeout: Span,
@@ -109,7 +109,7 @@ struct Job {
     scratch: Scratch,
     reserve: Option<u64>,
     jobs: usize,
-    rate: u64,
+    rate: Rate,
     deep: bool,
     within: Duration,
     invariants: Vec<Invariant>,
@@ -268,7 +268,7 @@ fn job(
         scratch: args.scratch.open(global, config)?,
         reserve: args.reserve.or(config.prove.reserve.map(|Size(bytes)| bytes)),
         jobs: args.jobs.or(config.prove.jobs).map_or(1, usize::from),
-        rate: args.rate.or(config.prove.rate.map(|Size(bytes)| bytes)).unwrap_or(RATE),
+        rate: args.rate.or(config.prove.rate).unwrap_or(RATE),
         deep: args.deep,
         within: args.recovery_timeout.0,
         invariants: config.invariants_of(args.of.name.as_deref(), args.of.cluster),
@@ -306,7 +306,7 @@ impl Job {
             scratch: self.scratch.clone(),
             reserve: self.reserve,
             jobs: self.jobs,
-            pace: &Pace::new(self.rate, cancelled),
+            pace: &Pace::new(self.rate.0, cancelled),
             deep: self.deep,
             within: self.within,
             invariants: self.invariants.clone(),
