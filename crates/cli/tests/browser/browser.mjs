@@ -138,18 +138,29 @@ export function past(minutes = 3) {
   return `from=${to - minutes * 60_000}&to=${to}`;
 }
 
+/** A session of the newest look; a look between two statements sees none. */
+async function busySession() {
+  const until = Date.now() + PAGE_MS;
+  while (Date.now() < until) {
+    const { sessions } = await ask("/targets/primary/activity");
+    if (sessions.length > 0) return sessions[0];
+    await new Promise((done) => setTimeout(done, 500));
+  }
+  throw new Error(`no session was active for ${PAGE_MS / 1000} s`);
+}
+
 /** Every page there is now: name and path with a range. */
 export async function pages() {
   const range = past();
   const of = (path, more = "") => `${path}?${range}${more}`;
   const { rows } = await ask(`/targets/primary/queries?${range}`);
-  const { sessions } = await ask("/targets/primary/activity");
+  const session = await busySession();
   const tabs = [
     "activity", "blocking", "queries", "tables", "indexes", "replication", "backups", "vacuum", "host", "findings", "events",
   ];
   return [
     // First, because sessions end.
-    ["session", `/t/primary/sessions/${sessions[0].pid}`],
+    ["session", `/t/primary/sessions/${session.pid}`],
     ["fleet", of("/")],
     ["instance", of("/t/primary")],
     ...tabs.map((tab) => [tab, of(`/t/primary/${tab}`)]),
