@@ -37,6 +37,8 @@ async fn a_target_that_dies_is_down_and_comes_back_by_itself() {
     let mut server = Server::start();
     let site = watch(vec![watched(&server)], settings());
     site.until("it is up", |now| !values(now, "test_backends").is_empty()).await;
+    // What a session is told that was just logging in when the server stops.
+    server.expect_log("canceling authentication due to timeout");
     server.local_mut().stop(Mode::Fast).unwrap();
     let now = site.until("it is down", |now| values(now, "pg_up") == [(String::from("{}"), 0.0)]).await;
     assert!(!now.up && values(&now, "test_backends").is_empty());
