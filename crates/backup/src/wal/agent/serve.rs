@@ -113,12 +113,32 @@ pub fn serve(
             }
         });
     }
-    let (watched, at, watching) = (callers.clone(), socket.clone(), role.clone());
-    thread::spawn(move || watch(&watched, &at, own, watching.as_ref(), limits.idle));
+    let listener = Arc::new(listener);
+    // They wait for callers from the beginning: a thread that is only made for one has to wait behind the workers for
+    // its first turn. One more than may be answered turns others away.
+    for _ in 0..=limits.connections {
+        let (listener, role, callers, monitor) = (listener.clone(), role.clone(), callers.clone(), monitor.clone());
+        thread::spawn(move || listen(&listener, role.as_ref(), &callers, limits.connections, monitor.as_ref()));
+    }
     monitor.note("the agent listens");
+    let ours = || fs::metadata(&socket).is_ok_and(|about| about.ino() == own);
+    while ours() && !unwanted(&callers, role.as_ref(), limits.idle) {
+        thread::sleep(LOOK_EVERY.min(limits.idle));
+    }
+    callers.ended.store(true, Ordering::SeqCst);
+    if ours() {
+        drop(fs::remove_file(&socket));
+    }
+    role.end();
+    monitor.note("the agent ends");
+    Ok(())
+}
+
+/// Answers one caller after another, until the agent ends.
+fn listen(listener: &UnixListener, role: &dyn Role, callers: &Callers, most: usize, monitor: &dyn Monitor) {
     for stream in listener.incoming() {
         if callers.ended.load(Ordering::SeqCst) {
-            break;
+            return;
         }
         let Ok(stream) = stream else {
             // Out of file descriptors, for example: commands do without us meanwhile.
@@ -126,41 +146,20 @@ pub fn serve(
             continue;
         };
         *callers.last.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
-        if callers.now.fetch_add(1, Ordering::SeqCst) >= limits.connections {
-            callers.now.fetch_sub(1, Ordering::SeqCst);
-            continue;
+        if callers.now.fetch_add(1, Ordering::SeqCst) < most
+            && let Err(error) = answer(&stream, role)
+        {
+            monitor.note(&format!("a request was not answered: {error}"));
         }
-        let (role, callers, monitor) = (role.clone(), callers.clone(), monitor.clone());
-        thread::spawn(move || {
-            if let Err(error) = answer(&stream, role.as_ref()) {
-                monitor.note(&format!("a request was not answered: {error}"));
-            }
-            callers.now.fetch_sub(1, Ordering::SeqCst);
-        });
+        callers.now.fetch_sub(1, Ordering::SeqCst);
     }
-    drop(fs::remove_file(&socket));
-    role.end();
-    monitor.note("the agent ends");
-    Ok(())
 }
 
-/// Ends the agent: takes its socket away, and wakes the one who listens.
-fn watch(callers: &Callers, socket: &Path, own: u64, role: &dyn Role, idle: Duration) {
-    loop {
-        thread::sleep(LOOK_EVERY.min(idle));
-        let silent = callers.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > idle;
-        let unasked = silent && callers.now.load(Ordering::SeqCst) == 0 && role.idle();
-        let ours = fs::metadata(socket).is_ok_and(|about| about.ino() == own);
-        if unasked || !ours || role.over() || !role.directory().is_dir() {
-            callers.ended.store(true, Ordering::SeqCst);
-            // Who listens wakes up by a connection. Where that is not possible any more, the process ends here.
-            if !ours || UnixStream::connect(socket).is_err() {
-                role.end();
-                std::process::exit(0);
-            }
-            return;
-        }
-    }
+/// Has nobody asked for some time, or is it of no use any more?
+fn unwanted(callers: &Callers, role: &dyn Role, idle: Duration) -> bool {
+    let silent = callers.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > idle;
+    let unasked = silent && callers.now.load(Ordering::SeqCst) == 0 && role.idle();
+    unasked || role.over() || !role.directory().is_dir()
 }
 
 fn answer(stream: &UnixStream, role: &dyn Role) -> std::io::Result<()> {
