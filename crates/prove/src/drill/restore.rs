@@ -119,7 +119,7 @@ pub fn server(
     let mut to_the_end = chosen.target.goal == Goal::Latest;
     if chosen.by_chance && started.as_ref().is_err_and(|error| error.to_string().contains(NOT_REACHED)) {
         // A moment after the last transaction is no worse a target than the end itself.
-        notes.push("no transaction after the moment is archived: recovery went to the end of the WAL".into());
+        notes.push("no transaction after the moment is in the WAL: recovery went to its end".into());
         wish.settings.push(("recovery_target_time".into(), String::new()));
         to_the_end = true;
         started = copy::start(landed, place, &wish, monitor);

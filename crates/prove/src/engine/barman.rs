@@ -48,6 +48,8 @@ const LEFT_OUT: &[&str] = &[
     "ssh_command",
     "recovery_options",
 ];
+/// Where it puts the WAL for the server that recovers.
+const WAL: &str = "barman_wal";
 /// What Barman changes in what it restores, or adds to it.
 const CHANGED: &[&str] = &[
     "postgresql.conf",
@@ -56,7 +58,7 @@ const CHANGED: &[&str] = &[
     "pg_hba.conf",
     "pg_ident.conf",
     ".barman-recover.info",
-    "barman_wal",
+    WAL,
     "recovery.conf",
     "tablespace_map",
 ];
@@ -321,7 +323,13 @@ impl Engine for Barman {
         commands.extend(
             info.tablespaces.iter().map(|(name, oid, was)| format!("# tablespace {name} ({oid}) was in {was}")),
         );
-        Ok(land::landed(order, &held.label, seen, way.newest, commands, notes))
+        let at_hand = way.newest.and_then(|newest| newest_at_hand(&data.join(WAL), newest.size).or(Some(newest)));
+        if let (Some(at_hand), Some(newest)) = (at_hand, way.newest)
+            && at_hand.number < newest.number
+        {
+            notes.push(format!("for this target Barman gives WAL up to {at_hand}, of {newest} that it has"));
+        }
+        Ok(land::landed(order, &held.label, seen, at_hand, commands, notes))
     }
 }
 
@@ -334,6 +342,14 @@ fn give(path: &Path, owner: &fs::Metadata) -> Result<()> {
         return Ok(());
     }
     chown(path, Some(owner.uid()), Some(owner.gid())).map_err(ProveError::file("cannot change the owner of", path))
+}
+
+/// The newest segment that Barman has put there; for a time it leaves out what it takes for later WAL. None when it put
+/// none there.
+fn newest_at_hand(folder: &Path, size: u64) -> Option<Segment> {
+    let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name());
+    let segments = names.filter_map(|name| Segment::parse(name.to_str()?, size));
+    segments.max_by_key(|segment| (segment.timeline, segment.number))
 }
 
 /// The target in Barman's words.
@@ -364,6 +380,18 @@ mod tests {
             assert!(left_out(name), "{name}");
         }
         assert!(!left_out("compression") && !left_out("barman_home"));
+    }
+
+    #[test]
+    fn what_barman_puts_there_is_what_can_be_replayed() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = 1 << 20;
+        assert_eq!(newest_at_hand(dir.path(), size), None);
+        for name in ["00000001000000000000000E", "00000001000000000000000F", "00000002.history", "other"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(newest_at_hand(dir.path(), size).unwrap().to_string(), "00000001000000000000000F");
+        assert_eq!(newest_at_hand(&dir.path().join("gone"), size), None);
     }
 
     #[test]

@@ -199,7 +199,7 @@ fn directory_defects(tally: &mut Tally, master: &Master) {
     });
     case("it is empty", false, &["-F", "c"], false, &|path| {
         fs::write(path, "").unwrap();
-        named(&["it is empty (0 bytes)"])
+        named(&["is empty (0 bytes)"])
     });
     case("it is something else", false, &["-F", "c"], false, &|path| {
         fs::write(path, "\x7fELF").unwrap();
