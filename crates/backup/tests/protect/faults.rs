@@ -172,7 +172,7 @@ fn a_restore_from_a_failing_place_is_taken_up_until_it_is_whole() {
     scene.server.sql("UPDATE t SET text = 'x' WHERE id % 100 = 0");
     scene.take(&TakeOptions { codec: Codec::None, ..TakeOptions::default() });
     let dir = tempfile::tempdir().unwrap();
-    let expected = restored(&scene.cluster(), &dir.path().join("good")).unwrap();
+    let expected = restored(&scene.cluster(), None, &dir.path().join("good")).unwrap();
     let mut failures = 0;
     for seed in 1..=4 {
         let to = dir.path().join(format!("failing-{seed}"));
@@ -182,7 +182,7 @@ fn a_restore_from_a_failing_place_is_taken_up_until_it_is_whole() {
             // Broken off before anything was touched, or marked.
             assert!(!to.exists() || to.join(JOURNAL).exists() && !to.join("global/pg_control").exists());
         };
-        let (sums, failed) = at_last(|| restored(&cluster, &to), half);
+        let (sums, failed) = at_last(|| restored(&cluster, None, &to), half);
         assert_eq!(sums, expected, "seed {seed}");
         failures += failed;
     }

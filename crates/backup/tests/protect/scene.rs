@@ -97,11 +97,12 @@ impl Monitor for Notes {
     }
 }
 
-/// Restores the newest backup; gives a checksum of every file that was written, but of the one that holds the time.
-pub fn restored(cluster: &Cluster, to: &Path) -> surus_backup::Result<BTreeMap<String, u32>> {
+/// Restores the backup with this label, or the newest; gives a checksum of every file that was written, but of the one
+/// that holds the time.
+pub fn restored(cluster: &Cluster, backup: Option<&str>, to: &Path) -> surus_backup::Result<BTreeMap<String, u32>> {
     let options = RestoreOptions {
         to: to.to_owned(),
-        backup: None,
+        backup: backup.map(str::to_owned),
         target: RecoveryTarget::default(),
         delta: false,
         spaces: SpaceMap::default(),

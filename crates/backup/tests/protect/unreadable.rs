@@ -37,7 +37,7 @@ fn one_damaged_manifest_is_named_until_it_is_given_up() {
         assert!(verdict.faults.iter().any(named), "{label}: {verdict:?}");
     }
     let to = tempfile::tempdir().unwrap();
-    restored(&cluster, &to.path().join("data")).unwrap();
+    restored(&cluster, None, &to.path().join("data")).unwrap();
 
     let keep_one = Retention { full: Some(1), ..Retention::default() };
     let refused = decide(&cluster, keep_one).unwrap_err();
