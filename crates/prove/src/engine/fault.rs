@@ -15,7 +15,10 @@ const SHOWN: usize = 2000;
 
 /// The error for a tool that ended with `status` and said `output`.
 pub fn name(tool: &'static str, status: &str, output: &str, account: Option<&Account>) -> ProveError {
-    let shown = tail(output);
+    // What went well is not why it failed. WAL-G begins such lines so.
+    let output: Vec<&str> = output.lines().filter(|line| !line.starts_with("INFO: ")).collect();
+    let output = output.join("\n");
+    let shown = tail(&output);
     match output.lines().find_map(|line| plain(line, account)) {
         Some((code, text)) => ProveError::refused(code, format!("{text}\n{tool} says: {shown}")),
         None => ProveError::Tool { program: tool.into(), status: status.into(), output: shown.into() },
@@ -31,7 +34,7 @@ fn tail(text: &str) -> &str {
 }
 
 /// The meaning of a line, where it is one of those that tools write about what they read.
-/// Source: the messages of pgBackRest 2.45 to 2.55, rsync 3.2, GNU tar 1.34, gzip 1.12, PostgreSQL 13 to 18.
+/// Source: the messages of pgBackRest 2.45 to 2.55, WAL-G 3.0, rsync 3.2, GNU tar 1.34, gzip 1.12, PostgreSQL 13 to 18.
 fn plain(line: &str, account: Option<&Account>) -> Option<(Code, String)> {
     let lower = line.to_ascii_lowercase();
     let path = path_in(line);
@@ -49,6 +52,12 @@ fn plain(line: &str, account: Option<&Account>) -> Option<(Code, String)> {
     }
     if lower.contains("checksum") && (lower.contains("does not match") || lower.contains("invalid checksum")) {
         return Some((code::ENGINE_DAMAGED, format!("the backup's {} is not what was backed up", file())));
+    }
+    let unpacked = lower.split_once("extraction error in ").and_then(|(_, text)| text.split_once(": "));
+    if let Some((part, why)) = unpacked
+        && ["unexpected eof", "checksum", "corrupt", "invalid", "magic"].iter().any(|word| why.contains(word))
+    {
+        return Some((code::ENGINE_DAMAGED, format!("the backup's {part} is cut short or damaged")));
     }
     let cut = ["unexpected eof", "unexpected end of file", "end of file", "crc error", "not in gzip format"];
     if cut.iter().any(|text| lower.contains(text)) {
@@ -139,6 +148,12 @@ mod tests {
         assert!(named(line).unwrap().contains("may not read /b/base/1/data/base/5/2619"));
         let line = "ERROR: error restoring '/s/copy-7-0/data/base/5/2619': actual checksum 'a1' does not match expected checksum 'b2'";
         assert_eq!(named(line).as_deref(), Some("the backup's base/5/2619 is not what was backed up"));
+        let line = "ERROR: 2026/01/31 12:00:00.000001 Extraction error in part_001.tar.lz4: \
+                    lz4: invalid frame checksum: got 1; expected 2";
+        assert_eq!(named(line).as_deref(), Some("the backup's part_001.tar.lz4 is cut short or damaged"));
+        let line = "ERROR: 2026/01/31 12:00:00.000001 Extraction error in part_001.tar.lz4: \
+                    copy failed: no space left on device";
+        assert_eq!(named(line), None);
         assert_eq!(named("ERROR: [032]: restore command requires option: pg1-path"), None);
     }
 }

@@ -1,7 +1,5 @@
 //! WAL-G: asked with `backup-list` and `wal-show`, brought back with `backup-fetch`, its WAL with `wal-fetch`.
 //!
-//! Written from its documentation and the form of its answers (3.0): it was never run against the real program, which
-//! the machines that it was made on did not have.
 //! Source: WAL-G's documentation, "PostgreSQL"; exit status 74 of `wal-fetch` says that the storage has no such file.
 
 use super::{
@@ -20,11 +18,22 @@ use surus_backup::wal::{
     name::Segment,
     timeline::{History, Switch},
 };
-use surus_core::{lsn::Lsn, version::Version};
+use surus_core::{code, lsn::Lsn, version::Version};
 use surus_pg::account::Account;
 
 /// Variables that its options may come from.
 const VARIABLES: &[&str] = &["WALG_", "AWS_", "GOOGLE_", "AZURE_", "OS_", "SSH_", "SWIFT_", "GPG_"];
+
+/// Bytes of a segment, in MiB.
+const SEGMENT_SIZE: &str = "WALG_PG_WAL_SIZE";
+
+/// How often it tries a part of a backup again that it could not unpack, with pauses that begin at a minute: by itself
+/// 15 times, and a damaged part would keep a drill for more than an hour.
+const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
+
+/// Said of a backup without a list of files.
+const NO_LIST: &str = "the backup was taken without its list of files (WALG_WITHOUT_FILES_METADATA): a file that is \
+                       missing is found only when something reads it";
 
 /// A storage of WAL-G.
 #[derive(Debug, Clone)]
@@ -119,16 +128,44 @@ impl WalG {
     fn archive_of(&self) -> Result<Archive> {
         let text = self.ask(&["wal-show", "--detailed-json", "--without-backups"])?;
         let timelines: Vec<Timeline> = serde_json::from_str(&text).map_err(|error| unreadable("wal-show", &error))?;
-        Ok(archive(&timelines))
+        Ok(archive(&timelines, self.segment_size()?))
+    }
+
+    /// One of its settings: the environment comes before the file.
+    fn setting(&self, name: &str) -> Option<String> {
+        let own = self.tool.environment.iter().rev().find(|(own, _)| own.to_string_lossy() == name);
+        let own = own.map(|(_, value)| value.to_string_lossy().into_owned());
+        own.or_else(|| written(&fs::read_to_string(self.config.as_deref()?).ok()?, name))
+    }
+
+    /// Bytes of a segment: WAL-G is told, in MiB, where they are not the usual ones.
+    fn segment_size(&self) -> Result<u64> {
+        let Some(text) = self.setting(SEGMENT_SIZE) else { return Ok(16 << 20) };
+        let size = text.trim().parse::<u64>().ok().filter(|mib| mib.is_power_of_two() && *mib <= 1024);
+        let wrong = || format!("{SEGMENT_SIZE} is {text:?}: segments have 1, 2, 4 … or 1024 MiB");
+        size.map(|mib| mib << 20).ok_or_else(|| ProveError::refused(code::PROVE_TOOL, wrong()))
+    }
+
+    /// An object of a backup, which is JSON.
+    fn about(&self, object: &str) -> Result<serde_json::Value> {
+        let text = self.ask(&["st", "cat", &format!("basebackups_005/{object}")])?;
+        serde_json::from_str(&text).map_err(|error| unreadable("st cat", &error))
+    }
+
+    /// The names that a backup's list of files has, from the data directory on; none when it was taken without one.
+    fn files(&self, label: &str, sentinel: &serde_json::Value) -> Result<Option<Vec<String>>> {
+        let list = match sentinel.get("Files").filter(|files| files.is_object()) {
+            Some(_) => sentinel.clone(),
+            None if sentinel["FilesMetadataDisabled"] == true => return Ok(None),
+            None => self.about(&format!("{label}/files_metadata.json"))?,
+        };
+        Ok(list["Files"].as_object().map(|files| files.keys().cloned().collect()))
     }
 
     /// A file that tells where tablespaces go; without it they would go where the original's are.
-    fn restore_spec(&self, order: &Order<'_>, label: &str) -> Result<Option<PathBuf>> {
-        let object = format!("basebackups_005/{label}_backup_stop_sentinel.json");
-        let text = self.ask(&["st", "cat", &object])?;
-        let sentinel: serde_json::Value = serde_json::from_str(&text).map_err(|error| unreadable("st cat", &error))?;
+    fn restore_spec(&self, order: &Order<'_>, sentinel: &serde_json::Value) -> Result<Option<PathBuf>> {
         let root = land::room(order.place, "tablespaces", &self.account)?;
-        let Some(spec) = respecified(&sentinel, &order.place.data(), &root) else { return Ok(None) };
+        let Some(spec) = respecified(sentinel, &order.place.data(), &root) else { return Ok(None) };
         let path = land::room(order.place, "wal-g", &self.account)?.join("restore-spec.json");
         fs::write(&path, spec.to_string()).map_err(ProveError::file("cannot write", &path))?;
         self.account.own(&path)?;
@@ -141,10 +178,14 @@ impl WalG {
                 format!("export {}={}\n", name.to_string_lossy(), quoted(&value.to_string_lossy()))
             });
         let config = self.options(&[]).iter().map(|word| format!(" {}", quoted(word))).collect::<String>();
+        // It prefetches in a process that outlives the command, into a directory that may be the original's, from which
+        // it also takes segments: neither is for a copy.
+        let prefetched = order.place.dir().join("prefetched");
         let body = format!(
-            "{}{} wal-fetch \"$1\" \"$2\"{config}\nstatus=$?\n[ $status -eq 74 ] && return 1\n\
+            "{}export WALG_DOWNLOAD_CONCURRENCY=1 WALG_PREFETCH_DIR={}\n{} wal-fetch \"$1\" \"$2\"{config}\nstatus=$?\n[ $status -eq 74 ] && return 1\n\
              [ $status -eq 1 ] && return 255\nreturn $status\n",
             exports.collect::<String>(),
+            quoted(&prefetched.display().to_string()),
             quoted(&self.tool.program.display().to_string())
         );
         land::fetcher(order.place, &self.account, &body)
@@ -164,11 +205,7 @@ impl Engine for WalG {
     }
 
     fn off_site(&self) -> Option<bool> {
-        let known = |name: &str| self.tool.environment.iter().any(|(own, _)| own.to_string_lossy() == name);
-        if self.config.as_deref().is_some_and(Path::is_file) {
-            return None;
-        }
-        Some(!known("WALG_FILE_PREFIX"))
+        Some(self.setting("WALG_FILE_PREFIX").is_none())
     }
 
     fn survey(&self) -> Result<Survey> {
@@ -186,18 +223,27 @@ impl Engine for WalG {
         let way = archive.demand(held, order.target)?;
         let data = land::room(order.place, "data", &self.account)?;
         let mut words = vec!["backup-fetch".to_owned(), data.display().to_string(), held.label.clone()];
-        if let Some(spec) = self.restore_spec(order, &held.label)? {
+        let sentinel = self.about(&format!("{}_backup_stop_sentinel.json", held.label))?;
+        if let Some(spec) = self.restore_spec(order, &sentinel)? {
             words.extend(["--restore-spec".into(), spec.display().to_string()]);
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let options = self.options(&words);
-        self.tool.run(order.place.dir(), &options)?;
+        let mut tool = self.tool.clone();
+        let limits = [("WALG_DOWNLOAD_CONCURRENCY", order.jobs.max(1)), (RETRIES, 1)];
+        tool.environment.extend(limits.map(|(name, value)| (name.into(), value.to_string().into())));
+        tool.run(order.place.dir(), &options)?;
         land::own_all(&data, &self.account)?;
+        // A part that is not in the storage is not missed by WAL-G.
+        let notes = match self.files(&held.label, &sentinel)? {
+            Some(files) => all_there(&files, &data).map(|()| Vec::new())?,
+            None => vec![NO_LIST.to_owned()],
+        };
         let seen = land::inspect(&data)?;
         let fetch = self.fetch(order)?;
         land::arm(&data, &self.account, &fetch, order.target, way.timeline)?;
         let commands = vec![self.tool.words(&options), land::fetch_words(&fetch)];
-        Ok(land::landed(order, &held.label, seen, way.newest, commands, Vec::new()))
+        Ok(land::landed(order, &held.label, seen, way.newest, commands, notes))
     }
 }
 
@@ -254,8 +300,7 @@ fn survey(backups: &[Backup], archive: &Archive) -> Survey {
     }
 }
 
-fn archive(timelines: &[Timeline]) -> Archive {
-    let size = 16 << 20;
+fn archive(timelines: &[Timeline], size: u64) -> Archive {
     let (mut segments, mut histories) = (Vec::new(), Vec::<History>::new());
     for timeline in timelines {
         let (Some(first), Some(last)) =
@@ -276,6 +321,34 @@ fn archive(timelines: &[Timeline]) -> Archive {
         }
     }
     Archive::new(segments, histories, size)
+}
+
+/// The value of a setting in its configuration, which may be JSON, YAML or TOML.
+fn written(text: &str, name: &str) -> Option<String> {
+    let plain = |text: &str| text.trim().trim_end_matches(',').trim_matches(['"', '\'']).to_owned();
+    if let Ok(serde_json::Value::Object(all)) = serde_json::from_str(text) {
+        let value = all.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        return value.map(|value| plain(&value.to_string()));
+    }
+    let pair = |line: &str| {
+        let (own, value) = line.split_once([':', '='])?;
+        plain(own).eq_ignore_ascii_case(name).then(|| plain(value.split(" #").next().unwrap_or(value)))
+    };
+    text.lines().find_map(pair)
+}
+
+/// Is every file there that the backup's list has?
+fn all_there(files: &[String], data: &Path) -> Result<()> {
+    let missing = |name: &&String| fs::symlink_metadata(data.join(name.trim_start_matches('/'))).is_err();
+    let mut gone: Vec<_> = files.iter().filter(missing).map(|name| name.trim_start_matches('/')).collect();
+    gone.sort_unstable();
+    let Some(first) = gone.first() else { return Ok(()) };
+    let more = match gone.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let text = format!("{first} is missing{more}: the backup's list of files has it, and what came back has not");
+    Err(ProveError::refused(code::ENGINE_DAMAGED, text))
 }
 
 /// A sentinel's tablespaces with places of ours; none when it has no tablespaces.
@@ -316,7 +389,7 @@ mod tests {
     fn answers_in_the_documented_form_are_understood() {
         let backups: Vec<Backup> = serde_json::from_str(LIST).unwrap();
         let timelines: Vec<Timeline> = serde_json::from_str(SHOW).unwrap();
-        let archive = archive(&timelines);
+        let archive = archive(&timelines, 16 << 20);
         let survey = survey(&backups, &archive);
         assert_eq!((survey.major, survey.system_identifier), (Some(15), None));
         let [full, delta] = survey.backups.as_slice() else { panic!("{survey:?}") };
@@ -324,6 +397,29 @@ mod tests {
         assert!(!delta.full && delta.trouble.as_deref() == Some("lacks WAL segment 000000010000000000000006"));
         assert_eq!(archive.history(2).entries[0].at, Lsn(133_169_152));
         assert_eq!(survey.newest_segment.as_deref(), Some("000000020000000000000008"));
+    }
+
+    #[test]
+    fn settings_are_found_in_every_form_of_its_configuration() {
+        for text in [
+            r#"{"WALG_FILE_PREFIX": "/b", "walg_pg_wal_size": "64"}"#,
+            r#"{"WALG_PG_WAL_SIZE": 64}"#,
+            "WALG_FILE_PREFIX: /b\nWALG_PG_WAL_SIZE: '64' # MiB\n",
+            "WALG_PG_WAL_SIZE = \"64\"\n",
+        ] {
+            assert_eq!(written(text, SEGMENT_SIZE).as_deref(), Some("64"), "{text}");
+        }
+        assert_eq!(written("WALG_FILE_PREFIX: /b", SEGMENT_SIZE), None);
+    }
+
+    #[test]
+    fn a_file_that_did_not_come_back_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("PG_VERSION"), "15").unwrap();
+        let files = ["/", "/PG_VERSION", "/base/5/2"].map(str::to_owned);
+        all_there(&files[..2], dir.path()).unwrap();
+        let said = all_there(&files, dir.path()).unwrap_err().to_string();
+        assert!(said.starts_with("base/5/2 is missing: "), "{said}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod dump;
 mod pgbackrest;
 mod scene;
 mod tally;
+mod wal_g;
 
 use tally::Tally;
 
@@ -18,6 +19,7 @@ fn one_defect_of_each_kind_is_refused_and_named() {
     barman::defects(&mut tally);
     basebackup::defects(&mut tally);
     dump::defects(&mut tally);
+    wal_g::defects(&mut tally);
     tally.end();
 }
 
@@ -29,6 +31,7 @@ fn every_defect_is_refused_and_named() {
     barman::defects(&mut tally);
     basebackup::defects(&mut tally);
     dump::defects(&mut tally);
+    wal_g::defects(&mut tally);
     assert!(tally.refused >= 40 || !peers() || !tally.wrong.is_empty(), "{} defects", tally.refused);
     tally.end();
 }
@@ -41,6 +44,7 @@ fn every_healthy_backup_is_accepted() {
     barman::healthy(&mut tally);
     basebackup::healthy(&mut tally);
     dump::healthy(&mut tally);
+    wal_g::healthy(&mut tally);
     assert!(tally.accepted >= 40 || !peers() || !tally.wrong.is_empty(), "{} healthy", tally.accepted);
     tally.end();
 }

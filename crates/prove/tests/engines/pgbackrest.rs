@@ -2,7 +2,7 @@
 
 use crate::{
     scene::{
-        MAJOR, SEGMENTS, Scene, command, copy, cut, directory, flip, installed, own_directory, restore, run,
+        MAJOR, SEGMENTS, Scene, command, copy, cut, directory, flip, installed, listing, own_directory, restore, run,
         segment_name, to_root,
     },
     tally::{Tally, named},
@@ -146,12 +146,6 @@ fn a_stanza_is_surveyed_and_restored() {
     let end = Lsn(held.stop_lsn.unwrap().0);
     let target = RecoveryTarget { goal: Goal::Lsn(end), ..RecoveryTarget::default() };
     assert_eq!(restore(repo.engine.as_ref(), &target).unwrap().later, 0);
-}
-
-/// Every file with its size and time.
-fn listing(dir: &Path) -> String {
-    let mut find = std::process::Command::new("find");
-    run(find.arg(dir).args(["-printf", "%p %s %T@ %m %u\\n"]))
 }
 
 /// Plants defects in copies of repositories.

@@ -80,6 +80,11 @@ pub fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
+/// Every file below with its size, time, mode and owner.
+pub fn listing(dir: &Path) -> String {
+    run(Command::new("find").arg(dir).args(["-printf", "%p %s %T@ %m %u\\n"]))
+}
+
 /// A server, and where its WAL goes.
 pub struct Scene {
     pub server: Server,
