@@ -47,7 +47,9 @@ fn plain(line: &str, account: Option<&Account>) -> Option<(Code, String)> {
     if let Some(oid) = space.filter(|_| gone || lower.contains("missing path")) {
         return Some((code::ENGINE_DAMAGED, format!("tablespace {oid} is missing from the backup: {}", file())));
     }
-    if gone && path.is_some() && !lower.contains("backup.info") && !lower.contains("archive.info") {
+    // Where the repository itself is not there, the message says it best.
+    let repository = ["backup.info", "archive.info", "root directory"].iter().any(|text| lower.contains(text));
+    if gone && path.is_some() && !repository {
         return Some((code::ENGINE_DAMAGED, format!("a file of the backup is missing: {}", file())));
     }
     if lower.contains("checksum") && (lower.contains("does not match") || lower.contains("invalid checksum")) {
