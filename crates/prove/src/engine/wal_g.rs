@@ -99,7 +99,8 @@ impl WalG {
         if let Some(config) = &wish.config {
             fs::metadata(config).map_err(ProveError::named("cannot open", config))?;
         }
-        let config = wish.config.clone().or_else(|| detect::Machine::here().wal_g_config());
+        let named = std::env::var_os("WALG_CONFIG_PATH").map(PathBuf::from);
+        let config = wish.config.clone().or(named).or_else(|| detect::Machine::here().wal_g_config());
         let mut environment = tool::environment(VARIABLES);
         if let Some(dir) = config.as_deref().filter(|path| path.is_dir()) {
             environment.extend(variables(dir)?);
@@ -205,7 +206,12 @@ impl Engine for WalG {
     }
 
     fn off_site(&self) -> Option<bool> {
-        Some(self.setting("WALG_FILE_PREFIX").is_none())
+        let unread = |path: &Path| path.is_file() && fs::read_to_string(path).is_err();
+        match self.setting("WALG_FILE_PREFIX") {
+            Some(_) => Some(false),
+            None if self.config.as_deref().is_some_and(unread) => None,
+            None => Some(true),
+        }
     }
 
     fn survey(&self) -> Result<Survey> {
