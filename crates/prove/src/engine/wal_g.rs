@@ -27,8 +27,8 @@ const VARIABLES: &[&str] = &["WALG_", "AWS_", "GOOGLE_", "AZURE_", "OS_", "SSH_"
 /// Bytes of a segment, in MiB.
 const SEGMENT_SIZE: &str = "WALG_PG_WAL_SIZE";
 
-/// How often it tries a part of a backup again that it could not unpack, with pauses that begin at a minute: by itself
-/// 15 times, and a damaged part would keep a drill for more than an hour.
+/// How often it tries again what it could not unpack, once its jobs are down to one: each time that it fails it halves
+/// them, and waits for a minute or more. By itself 15 times: a damaged part would keep a drill for more than an hour.
 const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
 
 /// Said of a backup without a list of files.

@@ -2,8 +2,8 @@
 
 use crate::{
     scene::{
-        MAJOR, SEGMENTS, Scene, command, copy, cut, directory, flip, installed, own_directory, restore, run,
-        segment_name, to_root,
+        MAJOR, SEGMENTS, Scene, command, copy, cut, directory, flip, installed, lose, lose_needed, nth, own_directory,
+        restore, run, segment_name, to_root,
     },
     tally::{Tally, named},
 };
@@ -12,10 +12,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use surus_backup::{
-    restore::target::{Goal, RecoveryTarget},
-    wal::name::Segment,
-};
+use surus_backup::restore::target::{Goal, RecoveryTarget};
 use surus_core::clock::Deadline;
 use surus_prove::{
     drill::aim::Aim,
@@ -174,10 +171,6 @@ fn wal_defects(tally: &mut Tally, master: &Master) {
     let mut case = |name: &str, short: bool, plant: &dyn Fn(&Catalogue) -> Vec<String>| {
         case(tally, master, name, short, plant);
     };
-    let nth = |catalogue: &Catalogue, from_end: usize| {
-        let all = catalogue.segments();
-        all[all.len() - 1 - from_end].clone()
-    };
     let forget = |catalogue: &Catalogue, name: &str| {
         let path = catalogue.dir.path().join("barman/pg/wals/xlog.db");
         let text = fs::read_to_string(&path).unwrap();
@@ -185,36 +178,24 @@ fn wal_defects(tally: &mut Tally, master: &Master) {
             text.lines().filter(|line| !line.starts_with(name)).map(|line| format!("{line}\n")).collect();
         fs::write(&path, left).unwrap();
     };
-    case("a WAL segment is missing", true, &|catalogue| {
-        let gone = nth(catalogue, 2);
-        fs::remove_file(&gone).unwrap();
-        named(&[&segment_name(&gone), "is missing"])
-    });
+    case("a WAL segment is missing", true, &|catalogue| lose(&nth(catalogue.segments(), 2)));
     case("a WAL segment is missing, and Barman does not know", false, &|catalogue| {
-        let gone = nth(catalogue, 2);
+        let gone = nth(catalogue.segments(), 2);
         fs::remove_file(&gone).unwrap();
         forget(catalogue, &segment_name(&gone));
         named(&[&segment_name(&gone), "is missing"])
     });
-    case("the last WAL segment is missing", false, &|catalogue| {
-        let gone = nth(catalogue, 0);
-        fs::remove_file(&gone).unwrap();
-        named(&[&segment_name(&gone), "is missing"])
-    });
+    case("the last WAL segment is missing", false, &|catalogue| lose(&nth(catalogue.segments(), 0)));
     case("WAL that the backup needs is missing", false, &|catalogue| {
-        let start = catalogue.engine.survey().unwrap().backups[0].start_lsn.unwrap();
-        let name = Segment::at(1, start, 1 << 20).to_string();
-        let gone = catalogue.segments().into_iter().find(|path| segment_name(path) == name).unwrap();
-        fs::remove_file(gone).unwrap();
-        named(&[&name, "lacks WAL segment"])
+        lose_needed(catalogue.engine.as_ref(), catalogue.segments())
     });
     case("a WAL segment is cut short", false, &|catalogue| {
-        let path = nth(catalogue, 2);
+        let path = nth(catalogue.segments(), 2);
         cut(&path, 1000);
         named(&[&segment_name(&path), "1047576 bytes", "1048576"])
     });
     case("a byte of a WAL segment is flipped", false, &|catalogue| {
-        let path = nth(catalogue, 3);
+        let path = nth(catalogue.segments(), 3);
         flip(&path, 60);
         named(&[&segment_name(&path)[16..], "damaged"])
     });

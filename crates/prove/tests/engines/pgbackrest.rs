@@ -2,8 +2,8 @@
 
 use crate::{
     scene::{
-        MAJOR, SEGMENTS, Scene, command, copy, cut, directory, flip, installed, listing, own_directory, restore, run,
-        segment_name, to_root,
+        MAJOR, SEGMENTS, Scene, command, copy, cut, directory, flip, installed, listing, lose, lose_needed, nth,
+        own_directory, restore, run, segment_name, to_root,
     },
     tally::{Tally, named},
 };
@@ -11,10 +11,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use surus_backup::{
-    restore::target::{Goal, RecoveryTarget},
-    wal::name::Segment,
-};
+use surus_backup::restore::target::{Goal, RecoveryTarget};
 use surus_core::lsn::Lsn;
 use surus_prove::{
     drill::aim::Aim,
@@ -175,40 +172,26 @@ fn wal_defects(tally: &mut Tally, master: &Master) {
     let mut case = |name: &str, short: bool, plant: &dyn Fn(&Repo) -> Vec<String>| {
         case(tally, master, name, short, plant);
     };
-    let nth = |repo: &Repo, from_end: usize| {
-        let all = repo.segments();
-        all[all.len() - 1 - from_end].clone()
-    };
-    case("a WAL segment is missing", true, &|repo| {
-        let gone = nth(repo, 2);
-        fs::remove_file(&gone).unwrap();
-        named(&[&segment_name(&gone), "is missing"])
-    });
+    case("a WAL segment is missing", true, &|repo| lose(&nth(repo.segments(), 2)));
     case("two WAL segments are missing", false, &|repo| {
-        fs::remove_file(nth(repo, 3)).unwrap();
-        let gone = nth(repo, 3);
+        fs::remove_file(nth(repo.segments(), 3)).unwrap();
+        let gone = nth(repo.segments(), 3);
         fs::remove_file(&gone).unwrap();
         named(&[&segment_name(&gone), "2 WAL segments from"])
     });
-    case("WAL that the backup needs is missing", false, &|repo| {
-        let start = repo.engine.survey().unwrap().backups[0].start_lsn.unwrap();
-        let name = Segment::at(1, start, 1 << 20).to_string();
-        let gone = repo.segments().into_iter().find(|path| segment_name(path) == name).unwrap();
-        fs::remove_file(gone).unwrap();
-        named(&[&name, "lacks WAL segment"])
-    });
+    case("WAL that the backup needs is missing", false, &|repo| lose_needed(repo.engine.as_ref(), repo.segments()));
     case("a WAL segment is cut short", false, &|repo| {
-        let path = nth(repo, 2);
+        let path = nth(repo.segments(), 2);
         cut(&path, 1000);
         named(&[&segment_name(&path), "1047576 bytes", "1048576"])
     });
     case("a byte of a WAL segment is flipped", false, &|repo| {
-        let path = nth(repo, 3);
+        let path = nth(repo.segments(), 3);
         flip(&path, 60);
         named(&[&segment_name(&path)[16..], "damaged"])
     });
     case("a WAL segment may not be read", false, &|repo| {
-        let path = nth(repo, 2);
+        let path = nth(repo.segments(), 2);
         to_root(&path, 0o600);
         named(&[&segment_name(&path)])
     });

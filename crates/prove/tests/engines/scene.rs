@@ -1,5 +1,6 @@
 //! A server with something to lose, its backups by other tools, and copies of those to damage.
 
+use crate::tally::named;
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, chown},
@@ -7,7 +8,10 @@ use std::{
     process::{Command, Stdio},
     time::Duration,
 };
-use surus_backup::restore::target::{Action, RecoveryTarget};
+use surus_backup::{
+    restore::target::{Action, RecoveryTarget},
+    wal::name::Segment,
+};
 use surus_core::{clock::Deadline, monitor::Silent};
 use surus_pg::{LocalServer, account::Account};
 use surus_prove::{
@@ -244,6 +248,25 @@ pub fn cut(path: &Path, bytes: u64) {
 /// The name of the segment that a path is of.
 pub fn segment_name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy()[..24].to_owned()
+}
+
+/// The segment that lies so many before the last of them.
+pub fn nth(mut segments: Vec<PathBuf>, from_end: usize) -> PathBuf {
+    segments.swap_remove(segments.len() - 1 - from_end)
+}
+
+/// Removes an archived segment; how that must be named.
+pub fn lose(segment: &Path) -> Vec<String> {
+    fs::remove_file(segment).unwrap();
+    named(&[&segment_name(segment), "is missing"])
+}
+
+/// Removes the archived segment that the first backup begins in; how that must be named.
+pub fn lose_needed(engine: &dyn Engine, segments: Vec<PathBuf>) -> Vec<String> {
+    let start = engine.survey().unwrap().backups[0].start_lsn.unwrap();
+    let name = Segment::at(1, start, 1 << 20).to_string();
+    fs::remove_file(segments.into_iter().find(|path| segment_name(path) == name).unwrap()).unwrap();
+    named(&[&name, "lacks WAL segment"])
 }
 
 impl Scene {

@@ -2,8 +2,8 @@
 
 use crate::{
     scene::{
-        MAJOR, SEGMENTS, Scene, client, command, copy, cut, directory, flip, listing, own_directory, restore, run,
-        segment_name, to_root,
+        MAJOR, SEGMENTS, Scene, client, command, copy, cut, directory, flip, listing, lose, lose_needed, nth,
+        own_directory, restore, run, segment_name, to_root,
     },
     tally::{Tally, named},
 };
@@ -12,10 +12,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use surus_backup::{
-    restore::target::{Goal, RecoveryTarget},
-    wal::name::Segment,
-};
+use surus_backup::restore::target::{Goal, RecoveryTarget};
 use surus_prove::{
     drill::aim::Aim,
     engine::{Engine, Kind, Wish, open},
@@ -124,7 +121,15 @@ fn a_storage_of_wal_g_is_surveyed_and_restored() {
     let Some(master) = Master::new(SMALL) else { return };
     master.back_up();
     master.scene.go_on();
-    let storage = master.storage(SMALL);
+    // Prefetched for another server: not for a copy.
+    let prefetch = own_directory(&master.scene.path("prefetch"));
+    let others = own_directory(&prefetch.join(".wal-g/prefetch"));
+    let options = format!("{SMALL}, \"WALG_PREFETCH_DIR\": \"{}\"", prefetch.display());
+    let storage = master.storage(&options);
+    for segment in storage.segments() {
+        fs::write(others.join(segment_name(&segment)), vec![0; 1 << 20]).unwrap();
+    }
+    let prefetched = listing(&prefetch);
     let survey = storage.engine.survey().unwrap();
     assert_eq!((survey.major, survey.backups.len(), survey.gaps.len()), (Some(MAJOR), 1, 0), "{survey:?}");
     assert_eq!(
@@ -140,8 +145,20 @@ fn a_storage_of_wal_g_is_surveyed_and_restored() {
     assert_eq!(good.later, SEGMENTS);
     assert!(good.landed.recovers && good.landed.major == MAJOR && good.landed.commands.len() == 2);
     assert_eq!(listing(storage.dir.path()), before, "the storage is only read");
+    assert_eq!(listing(&prefetch), prefetched, "nothing is taken from what others prefetched");
+    assert!(good.landed.notes.is_empty(), "{:?}", good.landed.notes);
     let target = RecoveryTarget { goal: Goal::Lsn(held.stop_lsn.unwrap()), ..RecoveryTarget::default() };
     assert_eq!(restore(storage.engine.as_ref(), &target).unwrap().later, 0);
+}
+
+#[test]
+fn a_backup_without_a_list_of_files_is_restored_and_that_is_said() {
+    let options = format!("{SMALL}, \"WALG_WITHOUT_FILES_METADATA\": \"true\"");
+    let Some(master) = Master::new(&options) else { return };
+    master.back_up();
+    master.scene.go_on();
+    let good = restore(master.storage(&options).engine.as_ref(), &RecoveryTarget::default()).unwrap();
+    assert!(good.later == SEGMENTS && good.landed.notes[0].contains("without its list of files"), "{:?}", good.landed);
 }
 
 /// Plants defects in copies of the storage.
@@ -170,34 +187,22 @@ fn wal_defects(tally: &mut Tally, master: &Master) {
     let mut case = |name: &str, short: bool, plant: &dyn Fn(&Storage) -> Vec<String>| {
         case(tally, master, name, short, plant);
     };
-    let nth = |storage: &Storage, from_end: usize| {
-        let all = storage.segments();
-        all[all.len() - 1 - from_end].clone()
-    };
-    case("a WAL segment is missing", true, &|storage| {
-        let gone = nth(storage, 2);
-        fs::remove_file(&gone).unwrap();
-        named(&[&segment_name(&gone), "is missing"])
-    });
+    case("a WAL segment is missing", true, &|storage| lose(&nth(storage.segments(), 2)));
     case("WAL that the backup needs is missing", false, &|storage| {
-        let start = storage.engine.survey().unwrap().backups[0].start_lsn.unwrap();
-        let name = Segment::at(1, start, 1 << 20).to_string();
-        let gone = storage.segments().into_iter().find(|path| segment_name(path) == name).unwrap();
-        fs::remove_file(gone).unwrap();
-        named(&[&name, "lacks WAL segment"])
+        lose_needed(storage.engine.as_ref(), storage.segments())
     });
     case("a WAL segment is cut short", false, &|storage| {
-        let path = nth(storage, 2);
+        let path = nth(storage.segments(), 2);
         cut(&path, fs::metadata(&path).unwrap().len() / 2);
         named(&[&segment_name(&path)])
     });
     case("a byte of a WAL segment is flipped", false, &|storage| {
-        let path = nth(storage, 2);
+        let path = nth(storage.segments(), 2);
         flip(&path, fs::metadata(&path).unwrap().len() / 2);
         named(&[&segment_name(&path)])
     });
     case("a WAL segment may not be read", false, &|storage| {
-        let path = nth(storage, 2);
+        let path = nth(storage.segments(), 2);
         to_root(&path, 0o600);
         named(&[&segment_name(&path)])
     });
